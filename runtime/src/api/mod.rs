@@ -1,0 +1,1 @@
+//! gRPC in, `job` out; protobuf types stop here.

@@ -1,0 +1,1 @@
+//! The changelog's formats: header, delta, chunks. Pure functions of bytes; no input or output.

@@ -1,0 +1,1 @@
+//! Jobs: spec, plan, life cycle, swaps.

@@ -1,0 +1,185 @@
+//! The log seam: everything the runtime knows of topics goes through the traits of this module.
+//!
+//! Implementations: `embedded` (RocksDB inside the process). Callers see blocking calls; each reader and
+//! writer belongs to one thread. Nothing here knows of jobs, tasks or state.
+//! Read [`Log`] first, then [`Writer`] (one epoch = one transaction), then [`Reader`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Kind;
+use crate::model::{PartitionBatch, PartitionId, TopicId};
+
+/// What becomes of old records of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cleanup {
+    /// Kept until truncated.
+    Delete,
+    /// The newest record of each key is kept, a tombstone for a while.
+    Compact,
+}
+
+/// What a topic is created with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSpec {
+    pub name: String,
+    pub partitions: u32,
+    pub cleanup: Cleanup,
+    /// Largest record (key, value and headers) that the topic takes, bytes.
+    pub max_record_bytes: u32,
+}
+
+/// A topic as it exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicInfo {
+    pub id: TopicId,
+    pub spec: TopicSpec,
+}
+
+/// Which records a reader is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    ReadCommitted,
+    /// Shows records of open and aborted epochs too. The embedded log never shows them: it makes an
+    /// epoch's records visible at its commit, which this level allows.
+    ReadUncommitted,
+}
+
+/// Where a reader starts. The topic id makes a topic that was made again under its name an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub topic: String,
+    pub id: TopicId,
+    pub partition: PartitionId,
+    /// Absolute. There is no reset: an offset that the partition does not hold is [`Error::OffsetOutOfRange`].
+    pub offset: i64,
+}
+
+/// How much one poll may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    pub max_records: usize,
+    pub max_bytes: usize,
+}
+
+/// What the call that ended an epoch can be said to have done.
+#[derive(Debug)]
+pub enum CommitOutcome {
+    /// It surely happened, and nothing went wrong on the way.
+    Committed,
+    /// Nobody here knows. The writer is spent: take over anew and read what the log says.
+    Indefinite(Error),
+}
+
+pub trait Log: Send + Sync {
+    /// # Errors
+    /// [`Error::TopicExists`], [`Error::InvalidTopic`].
+    fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error>;
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    fn delete_topic(&self, name: &str) -> Result<(), Error>;
+    /// # Errors
+    /// [`Error::UnknownTopic`].
+    fn topic(&self, name: &str) -> Result<TopicInfo, Error>;
+    /// All topics by name, internal ones (`__forebay.…`) too.
+    fn topics(&self) -> Result<Vec<TopicInfo>, Error>;
+    /// The first offset that the partition still holds (or will give to its next record).
+    fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error>;
+    /// Behind the last record and marker. Under [`Isolation::ReadCommitted`] the last stable offset.
+    fn end_offset(&self, topic: &str, partition: PartitionId, isolation: Isolation) -> Result<i64, Error>;
+    /// The first offset whose timestamp is at or after `timestamp_ms`; the end offset where there is none.
+    fn offset_for_timestamp(&self, topic: &str, partition: PartitionId, timestamp_ms: i64) -> Result<i64, Error>;
+    /// Truncates: removes the records before `offset` for ever.
+    fn delete_records(&self, topic: &str, partition: PartitionId, offset: i64) -> Result<(), Error>;
+    fn reader(&self, isolation: Isolation) -> Result<Box<dyn Reader>, Error>;
+    /// Takes over `transactional_id`: when this returns, an earlier writer of that id can commit
+    /// nothing more, and what it had open is aborted or complete.
+    fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error>;
+    /// Appends outside any epoch (a plain producer). Returns the offset of the first record.
+    fn produce(&self, records: &PartitionBatch) -> Result<i64, Error>;
+}
+
+/// Reads by explicit assignment at explicit offsets, in offset order per partition.
+pub trait Reader: Send {
+    /// Replaces the whole assignment.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::TopicRecreated`], [`Error::OffsetOutOfRange`].
+    fn assign(&mut self, assignments: &[Assignment]) -> Result<(), Error>;
+    /// A paused partition brings nothing and keeps its position.
+    fn pause(&mut self, topic: &str, partition: PartitionId, paused: bool) -> Result<(), Error>;
+    /// Clears `into` and fills it with records of one partition, waiting up to `wait` for the first.
+    /// True where it brought any. Partitions take turns.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] where truncation has passed the position.
+    fn poll(&mut self, budget: Budget, wait: Duration, into: &mut PartitionBatch) -> Result<bool, Error>;
+    /// The next offset that `poll` will read at or behind (moves over gaps and markers too).
+    fn position(&self, topic: &str, partition: PartitionId) -> Option<i64>;
+}
+
+/// Writes epochs: all records between `begin` and `commit` appear together or not at all.
+pub trait Writer: Send {
+    /// # Errors
+    /// [`Error::Fenced`].
+    fn begin(&mut self) -> Result<(), Error>;
+    /// Adds records to the open epoch; `offsets` are ignored, a negative timestamp means append time.
+    ///
+    /// # Errors
+    /// [`Error::RecordTooLarge`] (nothing of the batch was added), [`Error::UnknownTopic`], [`Error::Fenced`].
+    fn append(&mut self, records: &PartitionBatch) -> Result<(), Error>;
+    /// Ends the epoch.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`]: surely not committed, and somebody else owns the id.
+    fn commit(&mut self) -> Result<CommitOutcome, Error>;
+    /// Drops the open epoch. Offsets may have been burnt.
+    fn abort(&mut self) -> Result<(), Error>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("topic {0} does not exist: create it with `forebay topic create {0}`")]
+    UnknownTopic(String),
+    #[error("topic {topic} has no partition {partition}: it has {partitions}")]
+    UnknownPartition { topic: String, partition: PartitionId, partitions: u32 },
+    #[error("create topic {0}: it exists already")]
+    TopicExists(String),
+    #[error("create topic {topic}: {reason}")]
+    InvalidTopic { topic: String, reason: String },
+    #[error(
+        "topic {topic} was made again: its id was {expected} and is {found}; offsets of the old one mean nothing in it"
+    )]
+    TopicRecreated { topic: String, expected: TopicId, found: TopicId },
+    #[error("read {topic}/{partition} from offset {offset}: it holds {start} to {end}")]
+    OffsetOutOfRange { topic: String, partition: PartitionId, offset: i64, start: i64, end: i64 },
+    #[error("write to {topic}: a record has {bytes} bytes, the topic takes {max}")]
+    RecordTooLarge { topic: String, bytes: usize, max: u32 },
+    #[error("write as {transactional_id}: fenced by a newer owner of that id")]
+    Fenced { transactional_id: String },
+    #[error("{doing}: {found}")]
+    Storage { doing: String, found: String },
+    #[error("{doing}: stored bytes are damaged: {found}")]
+    Corrupt { doing: String, found: String },
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Kind::NotFound,
+            Self::TopicExists(_) => Kind::Conflict,
+            Self::InvalidTopic { .. } | Self::RecordTooLarge { .. } => Kind::Invalid,
+            Self::TopicRecreated { .. } | Self::OffsetOutOfRange { .. } | Self::Corrupt { .. } => Kind::Corrupt,
+            Self::Fenced { .. } => Kind::Fenced,
+            Self::Storage { .. } => Kind::Retry,
+        }
+    }
+}
+
+/// Bytes that a record counts for against [`TopicSpec::max_record_bytes`].
+pub fn record_bytes(batch: &PartitionBatch, i: usize) -> usize {
+    let headers: usize = batch.headers.of(i).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+    batch.keys.bytes(i).len() + batch.values.bytes(i).len() + headers
+}

@@ -1,0 +1,1 @@
+//! Operators: the wrapper round a transform.

@@ -1,0 +1,1 @@
+//! Uploaded components as bytes, by digest.

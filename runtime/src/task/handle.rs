@@ -1,0 +1,151 @@
+//! How the rest of the process talks to a running task: commands in, status out.
+//!
+//! Commands are heard between batches, never inside one. Status is a snapshot replaced once an epoch
+//! (and on every change of phase), so reading it never waits for the task.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+
+use super::plan::ModuleRef;
+use crate::error::Kind;
+use crate::model::{EventTime, Uid};
+
+pub enum Command {
+    /// Try the new version over all state without writing anything, while the old one runs on.
+    PrepareSwap { swap: Uid, operator: usize, module: ModuleRef, reply: mpsc::Sender<Result<Prepared, String>> },
+    /// Change to the prepared version at the next epoch boundary; answered when that epoch is committed.
+    SwitchSwap { swap: Uid, reply: mpsc::Sender<Result<Switched, String>> },
+    /// Forget a prepared version.
+    AbandonSwap { swap: Uid },
+    /// Commit what is open and end the task.
+    Stop,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    pub values_tried: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// The first epoch under the new version.
+    pub epoch: u64,
+    /// Between the last output of the old version and the first readiness of the new one, microseconds.
+    pub pause_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Recovering,
+    Running,
+    Stopped,
+    Failed,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskStatus {
+    pub phase: Phase,
+    /// Why it failed: doing what, on which thing, what was found, what to do.
+    pub error: Option<String>,
+    #[serde(skip)]
+    pub error_kind: Option<Kind>,
+    /// The last committed epoch.
+    pub epoch: u64,
+    pub watermark: EventTime,
+    pub records_in: u64,
+    pub records_out: u64,
+    pub dead_letters: u64,
+    pub skipped: u64,
+    pub late: u64,
+    pub traps: u64,
+    pub commits: u64,
+    /// Records read in the epoch that is open now (not yet committed).
+    pub open_records: u64,
+    /// Records between the committed positions and the ends of the inputs.
+    pub lag: u64,
+    /// Processing time minus the newest committed event time, nanoseconds; `None` before the first record.
+    pub freshness_ns: Option<i64>,
+    /// Time of the last commit call, microseconds.
+    pub commit_us: u64,
+    pub recovery_us: u64,
+    /// Per operator id the module that runs: name, version, digest.
+    pub modules: BTreeMap<String, ModuleStatus>,
+    /// Per source id and partition the committed next offset.
+    pub positions: BTreeMap<String, BTreeMap<i32, i64>>,
+    /// Values of an older schema version that the sweep has still to migrate.
+    pub migrating: bool,
+    pub last_swap: Option<SwapStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModuleStatus {
+    pub name: String,
+    pub version: String,
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SwapStatus {
+    pub swap: String,
+    pub epoch: u64,
+    pub pause_us: u64,
+    /// Per source id and partition the first offset processed by the new version.
+    pub from: BTreeMap<String, BTreeMap<i32, i64>>,
+}
+
+impl Default for TaskStatus {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Recovering,
+            error: None,
+            error_kind: None,
+            epoch: 0,
+            watermark: crate::model::BEFORE_ALL_TIME,
+            records_in: 0,
+            records_out: 0,
+            dead_letters: 0,
+            skipped: 0,
+            late: 0,
+            traps: 0,
+            commits: 0,
+            open_records: 0,
+            lag: 0,
+            freshness_ns: None,
+            commit_us: 0,
+            recovery_us: 0,
+            modules: BTreeMap::new(),
+            positions: BTreeMap::new(),
+            migrating: false,
+            last_swap: None,
+        }
+    }
+}
+
+/// A started task. Dropping the handle does not stop it: send [`Command::Stop`] and `join`.
+pub struct TaskHandle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) status: Arc<Mutex<TaskStatus>>,
+    pub(super) thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl TaskHandle {
+    /// False where the task has ended; its status says why.
+    pub fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    pub fn status(&self) -> TaskStatus {
+        self.status.lock().map_or_else(|poisoned| poisoned.into_inner().clone(), |status| status.clone())
+    }
+
+    /// Waits for the task's thread to end.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! One task: the straight loop, its epochs, its recovery.
+
+pub mod handle;
+pub mod plan;

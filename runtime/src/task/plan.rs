@@ -1,0 +1,148 @@
+//! What a task is told to be: everything resolved, nothing left to look up by name but modules.
+//!
+//! Made by `job` from a spec; read by `task` and `operator`. Plain data.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codec::SourceCodec;
+use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid};
+use crate::wasm::contract::GuestFactory;
+use crate::watermark::WatermarkSettings;
+
+/// One task of one stage of one job.
+#[derive(Clone)]
+pub struct TaskPlan {
+    pub job: JobIdentity,
+    /// Id of the stage; part of the changelog's name and of the transactional id.
+    pub stage: String,
+    pub task: u32,
+    pub parallelism: u32,
+    pub sources: Vec<SourcePlan>,
+    /// In an order in which every operator stands behind those that feed it.
+    pub operators: Vec<OperatorPlan>,
+    pub sinks: Vec<SinkPlan>,
+    pub bad_records: BadRecordPolicy,
+    pub dead_letters: TopicRef,
+    pub changelog: TopicRef,
+    pub settings: TaskSettings,
+    /// Directory of this task's RocksDB; owned by it alone.
+    pub state_dir: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobIdentity {
+    pub name: String,
+    pub uid: Uid,
+    pub incarnation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRef {
+    pub name: String,
+    pub id: TopicId,
+    pub partitions: u32,
+    pub max_record_bytes: u32,
+}
+
+#[derive(Clone)]
+pub struct SourcePlan {
+    pub id: String,
+    pub topic: TopicRef,
+    /// The partitions of this task: p mod parallelism = task.
+    pub partitions: Vec<PartitionId>,
+    /// Where header 0 starts, per entry of `partitions`. Read only by a task without a header.
+    pub start: Vec<NextOffset>,
+    /// Decoding, key and event time.
+    pub codec: SourceCodec,
+    pub watermark: WatermarkSettings,
+    /// Some operator fed by it (at any distance) keeps keyed state: partitions are checked per record.
+    pub keyed: bool,
+}
+
+#[derive(Clone)]
+pub struct OperatorPlan {
+    pub id: String,
+    /// What feeds the operator, and as which declared input of its module.
+    pub inputs: Vec<(Origin, u8)>,
+    /// The version that a task without a header starts with.
+    pub module: ModuleRef,
+}
+
+/// A module with the parameters it runs under.
+#[derive(Clone)]
+pub struct ModuleRef {
+    pub name: String,
+    pub version: String,
+    pub digest: Digest,
+    pub factory: Arc<dyn GuestFactory>,
+    pub parameters: Vec<(String, String)>,
+}
+
+/// Finds a module that a header names: the version is part of the commit.
+pub trait ModuleSource: Send + Sync {
+    /// # Errors
+    /// A sentence that says which module is missing or does not compile, and what to do.
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String>;
+}
+
+/// Where records come from inside a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Source(usize),
+    Output { operator: usize, output: u8 },
+}
+
+#[derive(Clone)]
+pub struct SinkPlan {
+    pub id: String,
+    pub topic: TopicRef,
+    pub from: Origin,
+    pub timestamp: SinkTimestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkTimestamp {
+    EventTime,
+    Now,
+}
+
+/// What becomes of a record that cannot be processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadRecordPolicy {
+    DeadLetter,
+    /// Counted, not kept.
+    Skip,
+    /// The task stops at it.
+    Fail,
+}
+
+#[derive(Clone, Debug)]
+pub struct TaskSettings {
+    pub commit_interval: Duration,
+    /// An epoch closes when its overlay and output hold this many bytes.
+    pub epoch_max_bytes: usize,
+    /// One guest call: at most this many records …
+    pub batch_max_records: usize,
+    /// … and about this many payload bytes.
+    pub batch_max_bytes: usize,
+    /// The value cache, bytes.
+    pub cache_bytes: usize,
+    /// Timers fired per guest call.
+    pub timer_batch: usize,
+}
+
+impl Default for TaskSettings {
+    fn default() -> Self {
+        Self {
+            commit_interval: Duration::from_millis(100),
+            epoch_max_bytes: 32 << 20,
+            batch_max_records: 1_024,
+            batch_max_bytes: 1 << 20,
+            cache_bytes: 256 << 20,
+            timer_batch: 1_024,
+        }
+    }
+}
