@@ -1,5 +1,7 @@
 //! Records as the log hands them out and takes them in: columns of one partition.
 
+use std::ops::Range;
+
 use super::{Blobs, PartitionId};
 
 /// Headers of a batch. Record `i` owns the headers `ends[i-1]..ends[i]`.
@@ -46,6 +48,26 @@ impl Headers {
     }
 }
 
+impl Headers {
+    /// Appends the headers of the records `range` of another batch behind this batch's `records`.
+    fn append_range(&mut self, records: usize, other: &Self, range: Range<usize>) {
+        if other.ends.is_empty() && self.ends.is_empty() {
+            return;
+        }
+        let before = self.names.len() as u32;
+        self.ends.resize(records, before);
+        if other.ends.is_empty() {
+            self.ends.resize(records + range.len(), before);
+            return;
+        }
+        let first = if range.start == 0 { 0 } else { other.ends[range.start - 1] };
+        self.ends.extend(other.ends[range].iter().map(|end| end - first + before));
+        let last = first + self.ends.last().map_or(0, |end| end - before);
+        self.names.append_range(&other.names, first as usize..last as usize);
+        self.values.append_range(&other.values, first as usize..last as usize);
+    }
+}
+
 /// Records of one partition in offset order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionBatch {
@@ -87,6 +109,16 @@ impl PartitionBatch {
         self.keys.byte_len() + self.values.byte_len()
     }
 
+    /// Appends the records `range` of another batch in bulk, whatever its topic and partition.
+    /// Panics where they are out of range, as a slice does.
+    pub fn append_range(&mut self, other: &Self, range: Range<usize>) {
+        self.headers.append_range(self.len(), &other.headers, range.clone());
+        self.offsets.extend_from_slice(&other.offsets[range.clone()]);
+        self.timestamps_ms.extend_from_slice(&other.timestamps_ms[range.clone()]);
+        self.keys.append_range(&other.keys, range.clone());
+        self.values.append_range(&other.values, range);
+    }
+
     /// Appends a record without headers.
     pub fn push(&mut self, offset: i64, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>) {
         self.push_with_headers(offset, timestamp_ms, key, value, std::iter::empty());
@@ -121,5 +153,41 @@ mod tests {
         batch.push(2, 0, None, None);
         let of = |i| batch.headers.of(i).map(|(n, _)| n.to_vec()).collect::<Vec<_>>();
         assert_eq!([of(0), of(1), of(2)], [vec![], vec![b"a".to_vec()], vec![]]);
+    }
+
+    #[test]
+    fn a_range_of_another_batch_arrives_as_if_pushed_one_by_one() {
+        let header = |n: &'static str| [(n.as_bytes(), None)].into_iter();
+        let mut plain = PartitionBatch::new("t", 0);
+        (0..3).for_each(|o| plain.push(o, o, Some(b"k"), None));
+        let mut headed = PartitionBatch::new("t", 0);
+        headed.push(3, 3, None, Some(b"v"));
+        headed.push_with_headers(4, 4, None, None, header("a").chain(header("b")));
+        headed.push_with_headers(5, 5, None, None, header("c"));
+        headed.push(6, 6, None, None);
+        for (first, second) in [(&plain, &headed), (&headed, &plain), (&headed, &headed), (&plain, &plain)] {
+            for start in 0..=second.len() {
+                for end in start..=second.len() {
+                    let mut appended = first.clone();
+                    appended.append_range(second, start..end);
+                    let mut pushed = first.clone();
+                    for i in start..end {
+                        let (key, value) = (second.keys.get(i), second.values.get(i));
+                        let (offset, time) = (second.offsets[i], second.timestamps_ms[i]);
+                        pushed.push_with_headers(offset, time, key, value, second.headers.of(i));
+                    }
+                    let headers = |batch: &PartitionBatch, i| batch.headers.of(i).map(|h| h.0.to_vec()).collect();
+                    for i in 0..pushed.len() {
+                        let expected: Vec<Vec<u8>> = headers(&pushed, i);
+                        assert_eq!(headers(&appended, i), expected);
+                        assert_eq!(appended.values.get(i), pushed.values.get(i));
+                    }
+                    assert_eq!(
+                        (appended.offsets, appended.headers.names.len()),
+                        (pushed.offsets, pushed.headers.names.len())
+                    );
+                }
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Owns its bytes in three flat buffers that a batch reuses; never allocates per entry. A null entry
 //! is not an empty one (a Kafka tombstone is a null value).
 
+use std::ops::Range;
+
 /// Entry `i` is `data[ends[i-1]..ends[i]]`; `ends` ascends. `present` is empty while no entry is null.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blobs {
@@ -23,6 +25,27 @@ impl Blobs {
     /// `present` that is neither empty nor one byte per entry, data behind the last entry, a null
     /// entry with bytes.
     pub fn from_parts(data: Vec<u8>, ends: Vec<u32>, present: Vec<u8>) -> Result<Self, Malformed> {
+        let blobs = Self { data, ends, present };
+        blobs.check()?;
+        Ok(blobs)
+    }
+
+    /// Replaces the entries by a copy of three buffers as they lie in a stored or sent form (`ends`
+    /// as little-endian u32), and keeps this column's memory. Empty after an error.
+    ///
+    /// # Errors
+    /// As [`Blobs::from_parts`].
+    pub fn assign_parts(&mut self, data: &[u8], ends: &[u8], present: &[u8]) -> Result<(), Malformed> {
+        self.clear();
+        self.data.extend_from_slice(data);
+        let (words, _) = ends.as_chunks::<4>();
+        self.ends.extend(words.iter().map(|word| u32::from_le_bytes(*word)));
+        self.present.extend_from_slice(present);
+        self.check().inspect_err(|_| self.clear())
+    }
+
+    fn check(&self) -> Result<(), Malformed> {
+        let Self { data, ends, present } = self;
         if !present.is_empty() && present.len() != ends.len() {
             return Err(Malformed {
                 entry: present.len().min(ends.len()),
@@ -45,7 +68,7 @@ impl Blobs {
         if start as usize != data.len() {
             return Err(Malformed { entry: ends.len(), what: "there is data behind the last entry" });
         }
-        Ok(Self { data, ends, present })
+        Ok(())
     }
 
     pub fn len(&self) -> usize {
@@ -86,9 +109,30 @@ impl Blobs {
         self.ends.push(self.data.len() as u32);
     }
 
+    /// Appends the entries `range` of another column in bulk. Panics where they are out of range, as
+    /// a slice does.
+    pub fn append_range(&mut self, other: &Self, range: Range<usize>) {
+        let from = other.offset(range.start);
+        let shift = (self.data.len() as u32).wrapping_sub(from as u32);
+        self.data.extend_from_slice(&other.data[from..other.offset(range.end)]);
+        if !other.present.is_empty() || !self.present.is_empty() {
+            self.present.resize(self.ends.len(), 1);
+            match other.present.get(range.clone()) {
+                Some(present) => self.present.extend_from_slice(present),
+                None => self.present.resize(self.ends.len() + range.len(), 1),
+            }
+        }
+        self.ends.extend(other.ends[range].iter().map(|end| end.wrapping_add(shift)));
+    }
+
+    /// Where the data of entry `i` starts; for `i` = `len()` where the last one ends.
+    pub fn offset(&self, i: usize) -> usize {
+        if i == 0 { 0 } else { self.ends[i - 1] as usize }
+    }
+
     /// Entry `i`; `None` where it is null. Panics where `i` is out of range, as a slice does.
     pub fn get(&self, i: usize) -> Option<&[u8]> {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        let start = self.offset(i);
         let end = self.ends[i] as usize;
         if self.present.get(i) == Some(&0) { None } else { Some(&self.data[start..end]) }
     }
@@ -155,7 +199,27 @@ mod tests {
             (b"abc".to_vec(), vec![3], vec![1, 1], 1),
             (b"abc".to_vec(), vec![3], vec![0], 0),
         ] {
+            let stored: Vec<u8> = ends.iter().flat_map(|end: &u32| end.to_le_bytes()).collect();
+            let mut assigned = Blobs::new();
+            assert_eq!(assigned.assign_parts(&data, &stored, &present).unwrap_err().entry, entry);
+            assert_eq!(assigned, Blobs::new());
             assert_eq!(Blobs::from_parts(data, ends, present).unwrap_err().entry, entry);
+        }
+    }
+
+    #[test]
+    fn a_range_of_another_column_arrives_as_if_pushed_one_by_one() {
+        let with_null: Blobs = [Some(&b"a"[..]), None, Some(b""), Some(b"bc")].into_iter().collect();
+        let without: Blobs = [Some(&b"x"[..]), Some(b"yz")].into_iter().collect();
+        for (first, second) in [(&with_null, &without), (&without, &with_null), (&without, &without)] {
+            for start in 0..=second.len() {
+                for end in start..=second.len() {
+                    let mut appended = first.clone();
+                    appended.append_range(second, start..end);
+                    let pushed = first.iter().chain((start..end).map(|i| second.get(i)));
+                    assert_eq!(appended.iter().collect::<Vec<_>>(), pushed.collect::<Vec<_>>());
+                }
+            }
         }
     }
 }
