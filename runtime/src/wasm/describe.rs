@@ -160,7 +160,8 @@ impl Faults {
         if told.inputs.is_empty() {
             self.add("there is no input: declare at least one".to_owned());
         }
-        if !told.keyed && !(told.states.is_empty() && told.timers.is_empty()) {
+        let keeps = !told.states.is_empty() || !told.timers.is_empty();
+        if keeps && !told.keyed {
             self.add("states or timers are declared but `keyed` is false: both belong to keys, set it".to_owned());
         }
     }

@@ -1,0 +1,166 @@
+//! Uploads that are not what they should be, and the sentence that each is refused with.
+
+use proptest::prelude::*;
+use wit_component::{StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{ManglingAndAbi, Resolve};
+
+use super::guest::{TestGuest, contract, with_wit};
+use super::*;
+
+fn refusal(bytes: &[u8]) -> String {
+    Engine::new(settings()).unwrap().inspect(bytes).unwrap_err().to_string()
+}
+
+fn check(bytes: &[u8], expected: &[&str]) {
+    let refused = refusal(bytes);
+    for part in expected {
+        assert!(refused.contains(part), "{refused:?} does not say {part:?}");
+    }
+}
+
+/// A module that exports all of a world and does nothing.
+fn dummy(wit: &str, world: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("test.wit", wit).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
+    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(wit_parser::LiftLowerAbi::Sync));
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    module
+}
+
+#[test]
+fn a_core_module_with_its_wit_and_the_component_made_of_it_are_both_accepted() {
+    let engine = Engine::new(settings()).unwrap();
+    let from_core = engine.inspect(&TestGuest::default().core_module()).unwrap();
+    let from_component = engine.inspect(&from_core.component).unwrap();
+    assert_eq!(from_core, from_component);
+    assert_eq!(from_core.digest, crate::model::Digest::of(&from_core.component));
+    engine.inspect(&dummy(&contract(), "transform")).unwrap();
+}
+
+#[test]
+fn what_is_no_module_is_told_apart() {
+    check(b"", &["empty"]);
+    check(b"(module)", &["text"]);
+    check(b"\x7fELF\x02\x01", &["native program"]);
+    check(b"hello", &["no WebAssembly"]);
+    check(b"\0asm\x01\0\0\0\xff\xff", &["malformed"]);
+    check(&wat::parse_str("(module)").unwrap(), &["core module without its WIT", "wit-bindgen"]);
+    let small = EngineSettings { upload_bytes_max: 10, ..settings() };
+    let refused = Engine::new(small).unwrap().inspect(&[0; 11]).unwrap_err();
+    assert!(refused.to_string().contains("11 bytes, at most 10"), "{refused}");
+}
+
+#[test]
+fn imports_from_outside_the_contract_are_named_with_the_remedy() {
+    let wit = contract() + "world reaching { include transform; import get-secret: func(name: string); }";
+    check(&dummy(&wit, "reaching"), &["imports get-secret", "remove what needs it"]);
+
+    let preview1 =
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32))))"#;
+    check(
+        &with_wit(preview1, &contract(), "transform"),
+        &["wasi_snapshot_preview1", "no WASI", "wasm32-unknown-unknown"],
+    );
+
+    let env = r#"(module (import "env" "missing_symbol" (func)))"#;
+    check(&with_wit(env, &contract(), "transform"), &["`env` `missing_symbol`", "link them in"]);
+}
+
+#[test]
+fn wasi_components_are_refused_with_the_flag_of_their_tool() {
+    let component = wat::parse_str(
+        r#"(component
+            (import "wasi:clocks/wall-clock@0.2.6" (instance (export "now" (func (result u64)))))
+            (@producers (processed-by "componentize-py" "0.25.1")))"#,
+    )
+    .unwrap();
+    check(&component, &["wasi:clocks/wall-clock@0.2.6", "--stub-wasi", "does not export forebay:transform/lifecycle"]);
+    assert!(!refusal(&component).contains("wasm32-unknown-unknown"), "only the flag of the tool that was used");
+}
+
+#[test]
+fn a_missing_export_is_named() {
+    let wit = contract() + "world half { import host; export lifecycle; }";
+    check(&dummy(&wit, "half"), &["does not export forebay:transform/processing@0.1.0", "the SDK"]);
+}
+
+#[test]
+fn another_version_of_the_contract_is_named() {
+    let wit = contract().replace("transform@0.1.0;", "transform@0.2.0;");
+    check(&dummy(&wit, "transform"), &["exports forebay:transform/lifecycle@0.2.0", "speaks version 0.1.0"]);
+}
+
+#[test]
+fn a_type_that_differs_is_named_down_to_the_field() {
+    let wit = contract().replace("type u32s = list<u8>;", "type u32s = list<u32>;");
+    let refused = refusal(&dummy(&wit, "transform"));
+    assert!(refused.contains("`process` has another type"), "{refused}");
+    assert!(refused.contains("`ends`, `element` is u32, not u8"), "{refused}");
+
+    let wit = contract().replace("    filtered: u32,\n", "");
+    check(&dummy(&wit, "transform"), &["`process`", "has the members", "filtered"]);
+}
+
+#[test]
+fn worlds_that_are_drafts_are_refused_by_name() {
+    let drafts = contract() + include_str!("../../../../wit/drafts/drafts.wit");
+    check(&dummy(&drafts, "aggregate"), &["forebay:transform/aggregation@0.1.0", "world `aggregate`", "draft"]);
+    check(&dummy(&drafts, "join"), &["world `join`", "draft"]);
+    check(&dummy(&drafts, "decode"), &["world `decode`", "draft"]);
+    let reading = drafts + "world reading { include transform; import keyed-state; }";
+    check(&dummy(&reading, "reading"), &["imports forebay:transform/keyed-state@0.1.0", "draft", "value states"]);
+}
+
+#[test]
+fn declarations_that_are_drafts_or_no_names_are_refused_by_name() {
+    let check = |change: fn(&mut super::guest::Described), expected: &str| {
+        let mut guest = TestGuest::default();
+        change(&mut guest.description);
+        let refused = load(&guest).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused:?} does not say {expected:?}");
+    };
+    check(|d| d.state_kind = 1, "state `total` is a list, which is a draft");
+    check(|d| d.state_kind = 2, "state `total` is a map, which is a draft");
+    check(|d| d.ttl = true, "state `total` has a ttl");
+    check(|d| d.travels = false, "state `total` does not travel");
+    check(|d| d.timer_domain = 1, "timer `flush` runs on processing time");
+    check(|d| d.tables = 1, "table `rates` is declared");
+    check(|d| d.tables = 70, "table `rates` is declared");
+    check(|d| d.state_version = 0, "state `total` has version 0");
+    check(|d| d.state_version = 1, "`reads` holds version 0 or its own version 1");
+    check(|d| d.state_name = "../../etc", "state name `../../etc` is not allowed");
+    check(|d| d.name = "", "module name `` is not allowed");
+    check(|d| d.keyed = false, "`keyed` is false");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn damaged_modules_never_panic(component: bool, cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), keep: prop::sample::Index) {
+        static MODULES: std::sync::OnceLock<(Engine, [Vec<u8>; 2])> = std::sync::OnceLock::new();
+        let (engine, modules) = MODULES.get_or_init(|| {
+            let engine = Engine::new(settings()).unwrap();
+            let core = TestGuest::default().core_module();
+            let component = engine.inspect(&core).unwrap().component;
+            (engine, [core, component])
+        });
+        let mut bytes = modules[usize::from(component)].clone();
+        for (at, byte) in &cuts {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        if keep.index(4) == 0 {
+            bytes.truncate(keep.index(bytes.len()));
+        }
+        let _ = engine.inspect(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..200), kind in 0..3_usize) {
+        let mut bytes = [&b""[..], b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"][kind].to_vec();
+        bytes.extend(tail);
+        let _ = crate::wasm::inspect::inspect(&bytes, usize::MAX);
+    }
+}
