@@ -1,0 +1,85 @@
+# Sourced by xtask/dev, xtask/test and .ci/run: brings a Debian 12 machine to where the project builds.
+#
+# Owns: which packages are needed, which Rust is used, where the build is kept.
+# Never writes into the checkout, never asks a question, does nothing a second time.
+#
+#   FOREBAY_CACHE   build, fetched data and tools (default ~/.cache/forebay); may be deleted at any time
+#   CARGO_TARGET_DIR, CC, CXX   respected where they are set
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export FOREBAY_CACHE="${FOREBAY_CACHE:-$HOME/.cache/forebay}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$FOREBAY_CACHE/target}"
+export DEBIAN_FRONTEND=noninteractive
+RUST_NEEDED=95 # as in 1.95: rust-version in Cargo.toml
+
+say() { printf '\n\033[1m==>\033[0m %s\n' "$*" >&2; }
+fail() { printf '\nforebay: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+        fail "installing packages needs root or sudo: run this as root once, or install them yourself: $*"
+    fi
+}
+
+# Installs those of the named Debian packages that are missing.
+packages() {
+    local missing=() package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || fail "this machine has no apt-get: install what corresponds to: ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    as_root apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && return
+    as_root apt-get update -q
+    as_root apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# True where the `cargo` on PATH is new enough and works in this checkout (rustup may lack the pinned toolchain).
+rust_is_good() {
+    local minor
+    minor=$(cargo --version 2>/dev/null | sed -n 's/^cargo 1\.\([0-9]*\).*/\1/p')
+    [ -n "$minor" ] && [ "$minor" -ge "$RUST_NEEDED" ] && rustc --version >/dev/null 2>&1
+}
+
+# A C++ compiler for RocksDB, libclang for its bindings, ccache so that they are compiled once. Debian's Rust
+# with its sources builds the guests where rustup has no wasm32 target, and everything where there is no rustup.
+system_packages() {
+    packages ca-certificates ccache g++ git libc6-dev libclang-dev lld make pkg-config python3 python3-pip \
+        cargo-web rust-web-src rustc-web
+}
+
+choose_rust() {
+    [ -d "$HOME/.cargo/bin" ] && export PATH="$HOME/.cargo/bin:$PATH"
+    rust_is_good && return
+    # Debian's, past any rustup that cannot serve this checkout.
+    export PATH="/usr/bin:$PATH"
+    rust_is_good || fail "no Rust 1.$RUST_NEEDED or newer: 'cargo --version' says '$(cargo --version 2>&1 | head -1)'"
+}
+
+choose_compiler() {
+    if command -v ccache >/dev/null; then
+        export CC="${CC:-ccache cc}" CXX="${CXX:-ccache c++}"
+        export CCACHE_DIR="${CCACHE_DIR:-$FOREBAY_CACHE/ccache}" CCACHE_MAXSIZE="${CCACHE_MAXSIZE:-2G}"
+    fi
+}
+
+setup() {
+    mkdir -p "$FOREBAY_CACHE"
+    system_packages
+    choose_rust
+    choose_compiler
+    say "building with $(rustc --version | cut -d' ' -f1,2), kept in $CARGO_TARGET_DIR"
+    if [ ! -e "$CARGO_TARGET_DIR/release/forebay" ]; then
+        printf '    A first build compiles RocksDB and wasmtime: 20 to 30 minutes on two cores, seconds from then on.\n' >&2
+    fi
+}
+
+# Everything that both commands run: the binaries, and the example and test modules as WebAssembly.
+build() {
+    cargo build --release --locked --workspace --bins
+    say "building the guests (examples and test modules) as WebAssembly"
+    cargo xtask guests
+}
