@@ -1,1 +1,33 @@
 //! Keyed state and timers of one task.
+//!
+//! Owns the open epoch's overlay, the cache of committed values, the timers that are due next, and
+//! the task's RocksDB. A read looks into them in that order; a write goes to the overlay and nowhere
+//! else until the epoch is committed. So neither RocksDB nor the cache ever holds anything that was
+//! not committed, and dropping the overlay takes an epoch back.
+//!
+//! Never commits by itself, never reads the log, and never knows what a value means: values are bytes
+//! with the schema version that their module gave them.
+//!
+//! Read [`TaskState`] first, then `overlay`, `cache`, `timers`, `store`; the bytes are in `key` and
+//! `value` and in `docs/formats/state.md`.
+
+mod cache;
+mod changes;
+mod error;
+mod key;
+mod overlay;
+mod scan;
+mod store;
+mod task_state;
+mod timers;
+mod value;
+
+pub use changes::Changes;
+pub use error::Error;
+pub use scan::{Cursor, Snapshot, StoredValue};
+pub use store::{Marker, Shared};
+pub use task_state::{Gathered, OperatorStates, StateSettings, StateStatistics, TaskState};
+pub use timers::DueTimer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! The cache of committed values, absent ones too: the hot set of a task in memory.
+//!
+//! Owns at most a given number of bytes. Evicts by CLOCK with a small count per entry, so that a key
+//! seen once (a scan, a migration) leaves before a key that was read again. A hit allocates nothing.
+//! Never holds anything uncommitted.
+
+use hashbrown::HashTable;
+
+/// What an entry costs besides its key and value: slot, table, allocator.
+const ENTRY_OVERHEAD: usize = size_of::<Slot>() + 24;
+/// An entry survives at most this many passes of the hand without being read.
+const MAX_CREDIT: u8 = 3;
+
+pub(super) struct Cache {
+    table: HashTable<u32>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    hand: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+/// `bytes` is the key, then the value at rest (no bytes: the key is known to be absent).
+#[derive(Default)]
+struct Slot {
+    hash: u64,
+    bytes: Vec<u8>,
+    key_len: u32,
+    owner: u32,
+    credit: u8,
+    used: bool,
+}
+
+impl Cache {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { table: HashTable::new(), slots: Vec::new(), free: Vec::new(), hand: 0, bytes: 0, max_bytes }
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Finds a key and counts the read.
+    pub(super) fn find(&mut self, hash: u64, owner: u32, key: &[u8]) -> Option<u32> {
+        let slots = &self.slots;
+        let at = *self.table.find(hash, |&at| slots[at as usize].is(owner, key))?;
+        let slot = &mut self.slots[at as usize];
+        slot.credit = MAX_CREDIT.min(slot.credit + 1);
+        Some(at)
+    }
+
+    /// The value at rest; empty where the key is known to be absent. `at` is good until the next
+    /// [`Cache::put`].
+    pub(super) fn stored(&self, at: u32) -> &[u8] {
+        let slot = &self.slots[at as usize];
+        &slot.bytes[slot.key_len as usize..]
+    }
+
+    /// Remembers a committed value (or, by an empty one, that there is none).
+    pub(super) fn put(&mut self, hash: u64, owner: u32, key: &[u8], stored: &[u8]) {
+        let slots = &self.slots;
+        let found = self.table.find(hash, |&at| slots[at as usize].is(owner, key)).copied();
+        let cost = key.len() + stored.len() + ENTRY_OVERHEAD;
+        if cost > self.max_bytes / 4 {
+            // One giant must not push out everyone else.
+            found.into_iter().for_each(|at| self.remove(at));
+            return;
+        }
+        match found {
+            Some(at) => self.replace(at, stored),
+            None => {
+                self.make_room(cost);
+                self.insert(hash, owner, key, stored);
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.max_bytes);
+    }
+
+    fn replace(&mut self, at: u32, stored: &[u8]) {
+        let slot = &mut self.slots[at as usize];
+        let before = slot.cost();
+        slot.bytes.truncate(slot.key_len as usize);
+        slot.bytes.extend_from_slice(stored);
+        self.bytes = self.bytes - before + slot.cost();
+        if self.bytes > self.max_bytes {
+            slot.credit = MAX_CREDIT;
+            self.make_room(0);
+        }
+    }
+
+    fn insert(&mut self, hash: u64, owner: u32, key: &[u8], stored: &[u8]) {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[at as usize];
+        slot.bytes = Vec::with_capacity(key.len() + stored.len());
+        slot.bytes.extend_from_slice(key);
+        slot.bytes.extend_from_slice(stored);
+        (slot.hash, slot.owner, slot.key_len) = (hash, owner, key.len() as u32);
+        (slot.credit, slot.used) = (0, true);
+        self.bytes += slot.cost();
+        let slots = &self.slots;
+        self.table.insert_unique(hash, at, |&at| slots[at as usize].hash);
+    }
+
+    /// Moves the hand until `cost` more bytes fit.
+    fn make_room(&mut self, cost: usize) {
+        while self.bytes + cost > self.max_bytes && !self.table.is_empty() {
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            let slot = &mut self.slots[self.hand];
+            match slot.credit {
+                _ if !slot.used => {}
+                0 => self.remove(self.hand as u32),
+                _ => slot.credit -= 1,
+            }
+            self.hand += 1;
+        }
+    }
+
+    fn remove(&mut self, at: u32) {
+        let slot = &mut self.slots[at as usize];
+        self.bytes -= slot.cost();
+        (slot.bytes, slot.used) = (Vec::new(), false);
+        if let Ok(entry) = self.table.find_entry(slot.hash, |&other| other == at) {
+            entry.remove();
+        }
+        self.free.push(at);
+    }
+}
+
+impl Slot {
+    fn is(&self, owner: u32, key: &[u8]) -> bool {
+        self.owner == owner && self.bytes.get(..self.key_len as usize) == Some(key) && self.used
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.capacity() + ENTRY_OVERHEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(cache: &mut Cache, key: u64) -> Option<Vec<u8>> {
+        let at = cache.find(key, 0, &key.to_le_bytes())?;
+        Some(cache.stored(at).to_vec())
+    }
+
+    fn put(cache: &mut Cache, key: u64, value: &[u8]) {
+        cache.put(key, 0, &key.to_le_bytes(), value);
+    }
+
+    #[test]
+    fn stays_within_its_bytes_whatever_is_put() {
+        let mut cache = Cache::new(10_000);
+        for n in 0..5_000_u64 {
+            put(&mut cache, n % 700, &vec![7; (n * 37 % 900) as usize]);
+            assert!(cache.byte_len() <= 10_000, "{} bytes after {n}", cache.byte_len());
+        }
+        assert!(cache.len() > 3);
+    }
+
+    #[test]
+    fn keys_that_are_read_again_survive_a_scan() {
+        let mut cache = Cache::new(100 * (ENTRY_OVERHEAD + 16));
+        (0..50).for_each(|key| put(&mut cache, key, b"hot-----"));
+        for scanned in 1_000..3_000 {
+            put(&mut cache, scanned, b"cold----");
+            (0..50).for_each(|key| assert!(get(&mut cache, key).is_some(), "{key} lost at {scanned}"));
+        }
+    }
+
+    #[test]
+    fn an_absent_key_is_remembered_as_absent_until_it_is_written() {
+        let mut cache = Cache::new(10_000);
+        assert_eq!(get(&mut cache, 1), None);
+        put(&mut cache, 1, b"");
+        assert_eq!(get(&mut cache, 1), Some(vec![]));
+        put(&mut cache, 1, b"now");
+        assert_eq!(get(&mut cache, 1), Some(b"now".to_vec()));
+    }
+
+    #[test]
+    fn a_value_too_big_for_the_cache_leaves_no_old_value_behind() {
+        let mut cache = Cache::new(10_000);
+        put(&mut cache, 1, b"old");
+        put(&mut cache, 1, &[0; 9_000]);
+        assert_eq!(get(&mut cache, 1), None);
+    }
+}

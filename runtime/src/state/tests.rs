@@ -1,0 +1,409 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::error::Kind;
+use crate::model::{Blobs, EventTime};
+
+fn operators() -> Vec<OperatorStates> {
+    let strings = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    vec![
+        OperatorStates { id: "a".to_owned(), states: strings(&["x", "y"]), timers: strings(&["t", "s"]) },
+        OperatorStates { id: "b".to_owned(), states: strings(&["x"]), timers: strings(&["t"]) },
+    ]
+}
+
+/// A small cache and early flushes: what is read comes from every place.
+fn settings() -> StateSettings {
+    StateSettings { cache_bytes: 4_000, flush_bytes: 1_000, flush_epochs: 5, shared: Shared::new(1 << 20, 8 << 20) }
+}
+
+fn open(dir: &Path) -> (TaskState, Option<Marker>) {
+    let (mut state, marker) = TaskState::open(dir, &settings()).unwrap();
+    state.bind(&operators()).unwrap();
+    (state, marker)
+}
+
+fn marker(epoch: u64) -> Marker {
+    Marker { epoch, header_offset: epoch as i64 * 10, header_hash: [epoch as u8; 32] }
+}
+
+fn read(state: &mut TaskState, operator: usize, keys: &[&[u8]]) -> Vec<Option<(u32, Vec<u8>)>> {
+    let mut out = Gathered::default();
+    state.gather(operator, &keys.iter().map(|key| Some(*key)).collect::<Blobs>(), &mut out).unwrap();
+    let entries = out.values.iter().zip(&out.versions);
+    entries.map(|(value, version)| value.map(|value| (*version, value.to_vec()))).collect()
+}
+
+fn due(state: &mut TaskState, operator: usize, up_to: EventTime, limit: usize) -> Vec<(EventTime, u8, Vec<u8>)> {
+    let mut out = Vec::new();
+    state.due_timers(operator, up_to, limit, &mut out).unwrap();
+    out.into_iter().map(|due| (due.time, due.timer, due.key.to_vec())).collect()
+}
+
+#[test]
+fn an_open_epoch_is_seen_by_its_own_reads_and_gone_after_discard() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    state.put(0, 0, b"k", 1, Some(b"old"));
+    state.apply(marker(1)).unwrap();
+    state.put(0, 0, b"k", 2, Some(b"new"));
+    state.put(0, 1, b"k", 1, Some(b"other"));
+    assert_eq!(read(&mut state, 0, &[b"k"]), [Some((2, b"new".to_vec())), Some((1, b"other".to_vec()))]);
+    state.discard();
+    assert_eq!(read(&mut state, 0, &[b"k"]), [Some((1, b"old".to_vec())), None]);
+    assert!(state.delta().is_empty());
+}
+
+#[test]
+fn states_of_one_name_in_two_operators_are_two_states() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    state.put(0, 0, b"k", 1, Some(b"a"));
+    state.put(1, 0, b"k", 1, Some(b"b"));
+    state.apply(marker(1)).unwrap();
+    assert_eq!(read(&mut state, 0, &[b"k"])[0], Some((1, b"a".to_vec())));
+    assert_eq!(read(&mut state, 1, &[b"k"])[0], Some((1, b"b".to_vec())));
+}
+
+#[test]
+fn after_a_flush_the_marker_and_the_state_are_those_of_the_same_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, before) = open(dir.path());
+    assert_eq!(before, None);
+    for epoch in 1..=3 {
+        state.put(0, 0, b"k", 1, Some(&[epoch as u8]));
+        state.apply(marker(epoch)).unwrap();
+    }
+    state.flush().unwrap();
+    state.put(0, 0, b"k", 1, Some(b"not committed"));
+    drop(state);
+    let (mut state, after) = open(dir.path());
+    assert_eq!(after, Some(marker(3)));
+    assert_eq!(read(&mut state, 0, &[b"k"])[0], Some((1, vec![3])));
+}
+
+#[test]
+fn replaying_deltas_elsewhere_rebuilds_the_same_state() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut original, _) = open(here.path());
+    let (mut copy, _) = open(there.path());
+    for epoch in 1..20_u64 {
+        original.put(0, 0, &[epoch as u8 % 7], 1, (epoch % 5 != 0).then_some(&[epoch as u8]));
+        original.set_timer(0, 1, b"k", epoch as i64);
+        original.unset_timer(0, 1, b"k", epoch as i64 - 2);
+        let changes = original.delta().clone();
+        original.apply(marker(epoch)).unwrap();
+        copy.replay(&changes, marker(epoch)).unwrap();
+    }
+    let keys: Vec<[u8; 1]> = (0..7).map(|n| [n]).collect();
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    assert_eq!(read(&mut copy, 0, &keys), read(&mut original, 0, &keys));
+    assert_eq!(due(&mut copy, 0, 100, 100), due(&mut original, 0, 100, 100));
+    assert_eq!(copy.snapshot().values("a", "x").count(), original.snapshot().values("a", "x").count());
+}
+
+#[test]
+fn a_delta_with_keys_of_the_store_itself_is_refused_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let mut changes = Changes::default();
+    changes.push(&[0, b'm'], Some(b"another marker"));
+    assert_eq!(state.replay(&changes, marker(1)).unwrap_err().kind(), Kind::Corrupt);
+    drop(state);
+    assert_eq!(open(dir.path()).1, None);
+}
+
+#[test]
+fn timers_fire_by_time_then_declared_position_then_key_and_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    state.set_timer(0, 1, b"a", 5);
+    state.set_timer(0, 0, b"b", 5);
+    state.set_timer(0, 0, b"a", 7);
+    state.set_timer(0, 0, b"a", -1);
+    state.apply(marker(1)).unwrap();
+    state.set_timer(0, 0, b"a", 5);
+    state.set_timer(0, 0, b"b", 5);
+    let expected = [(-1, 0, b"a".to_vec()), (5, 0, b"a".to_vec()), (5, 0, b"b".to_vec()), (5, 1, b"a".to_vec())];
+    assert_eq!(due(&mut state, 0, 6, 10), expected);
+    assert_eq!(due(&mut state, 0, 6, 2), expected[..2]);
+    assert_eq!(state.next_timer(0).unwrap(), Some(-1));
+    assert_eq!(state.next_timer(1).unwrap(), None);
+    for (time, timer, key) in expected {
+        state.unset_timer(0, timer, &key, time);
+    }
+    assert_eq!(due(&mut state, 0, 6, 10), []);
+    assert_eq!(state.next_timer(0).unwrap(), Some(7));
+    state.discard();
+    assert_eq!(due(&mut state, 0, 6, 10).len(), 3, "what was committed is due again");
+}
+
+#[test]
+fn more_timers_than_memory_holds_all_fire_in_order_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let total = 30_000_i64;
+    for n in 0..total {
+        // Scattered, with many of one time.
+        state.set_timer(0, (n % 2) as u8, &n.to_be_bytes(), n * 7_919 % total / 10);
+    }
+    state.apply(marker(1)).unwrap();
+    state.flush().unwrap();
+    drop(state);
+    let (mut state, _) = open(dir.path());
+    let (mut fired, mut epoch) = (Vec::new(), 2);
+    while let Some(time) = state.next_timer(0).unwrap() {
+        let batch = due(&mut state, 0, time + 50, 700);
+        for (time, timer, key) in &batch {
+            state.unset_timer(0, *timer, key, *time);
+        }
+        fired.extend(batch);
+        if fired.len() % 3 == 0 {
+            state.apply(marker(epoch)).unwrap();
+            epoch += 1;
+        }
+    }
+    assert_eq!(fired.len() as i64, total);
+    assert!(fired.is_sorted());
+}
+
+#[test]
+fn timers_at_both_ends_of_time_are_kept_and_fire() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    state.set_timer(0, 0, b"k", EventTime::MAX);
+    state.set_timer(0, 0, b"k", EventTime::MIN);
+    state.apply(marker(1)).unwrap();
+    state.discard();
+    assert_eq!(state.next_timer(0).unwrap(), Some(EventTime::MIN));
+    assert_eq!(due(&mut state, 0, EventTime::MAX, 10).len(), 2);
+}
+
+#[test]
+fn a_sweep_finds_every_stale_value_once_and_leaves_written_keys_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    for n in 0..500_u32 {
+        state.put(0, 0, &n.to_le_bytes(), 1 + n % 2, Some(b"v"));
+        state.put(0, 1, &n.to_le_bytes(), 1, Some(b"of another state"));
+        state.put(1, 0, &n.to_le_bytes(), 1, Some(b"of another operator"));
+    }
+    state.apply(marker(1)).unwrap();
+    state.put(0, 0, &0_u32.to_le_bytes(), 2, Some(b"touched"));
+    let (mut cursor, mut found) = (Cursor::default(), Vec::new());
+    while !cursor.is_finished() {
+        let some = state.stale_values(0, 0, 2, &mut cursor, 7).unwrap();
+        assert!(some.len() <= 7);
+        found.extend(some);
+    }
+    assert!(found.iter().all(|stale| stale.version == 1 && stale.value == b"v"));
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    found.dedup();
+    assert_eq!(found.len(), 249);
+}
+
+#[test]
+fn a_snapshot_is_read_in_another_thread_and_shows_only_committed_values_of_its_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    for n in 0..300_u32 {
+        state.put(0, 0, &n.to_le_bytes(), 1, Some(&n.to_le_bytes()));
+        state.put(0, 1, &n.to_le_bytes(), 1, Some(b"y"));
+    }
+    state.apply(marker(1)).unwrap();
+    state.put(0, 0, b"uncommitted", 1, Some(b"v"));
+    let snapshot = state.snapshot();
+    let pass = std::thread::spawn(move || snapshot.values("a", "x").collect::<Result<Vec<_>, _>>().unwrap());
+    let values = pass.join().unwrap();
+    assert_eq!(values.len(), 300);
+    assert!(values.iter().all(|stored| stored.key == stored.value));
+}
+
+#[test]
+fn a_swap_that_adds_a_state_keeps_the_others_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    state.put(0, 0, b"k", 1, Some(b"x"));
+    state.put(0, 1, b"k", 1, Some(b"y"));
+    state.set_timer(0, 1, b"k", 5);
+    state.apply(marker(1)).unwrap();
+    let mut swapped = operators();
+    swapped[0].states = vec!["new".to_owned(), "y".to_owned(), "x".to_owned()];
+    swapped[0].timers = vec!["s".to_owned()];
+    state.bind(&swapped).unwrap();
+    assert_eq!(read(&mut state, 0, &[b"k"]), [None, Some((1, b"y".to_vec())), Some((1, b"x".to_vec()))]);
+    assert_eq!(due(&mut state, 0, 9, 9), [(5, 0, b"k".to_vec())]);
+}
+
+#[test]
+fn names_that_cannot_be_told_apart_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let operator = |id: &str, states: &[&str]| OperatorStates {
+        id: id.to_owned(),
+        states: states.iter().map(|state| (*state).to_owned()).collect(),
+        timers: vec![],
+    };
+    for operators in [vec![operator("a", &[]), operator("a", &[])], vec![operator("a", &["x", "x"])]] {
+        assert_eq!(state.bind(&operators).unwrap_err().kind(), Kind::Invalid);
+    }
+}
+
+#[test]
+fn one_directory_has_one_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, _) = open(dir.path());
+    assert!(matches!(TaskState::open(dir.path(), &settings()), Err(Error::Locked { .. })));
+    assert!(matches!(TaskState::wipe(dir.path()), Err(Error::Locked { .. })));
+    drop(state);
+    TaskState::wipe(dir.path()).unwrap();
+    TaskState::wipe(dir.path()).unwrap();
+    assert_eq!(open(dir.path()).1, None);
+}
+
+#[test]
+fn damaged_files_are_an_error_that_says_so_and_a_wipe_starts_over() {
+    for file_type in ["sst", "MANIFEST", "CURRENT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut state, _) = open(dir.path());
+        (0..200_u32).for_each(|n| state.put(0, 0, &n.to_le_bytes(), 1, Some(&[7; 50])));
+        state.apply(marker(1)).unwrap();
+        state.flush().unwrap();
+        drop(state);
+        flip_bytes(dir.path(), file_type);
+        let found = TaskState::open(dir.path(), &settings()).and_then(|(mut state, _)| {
+            state.bind(&operators())?;
+            let keys: Vec<_> = (0..200_u32).map(u32::to_le_bytes).collect();
+            state.gather(0, &keys.iter().map(|key| Some(&key[..])).collect(), &mut Gathered::default())
+        });
+        assert_eq!(found.map_err(|e| e.kind()), Err(Kind::Corrupt), "{file_type}");
+        TaskState::wipe(dir.path()).unwrap();
+        assert_eq!(open(dir.path()).1, None, "{file_type}");
+    }
+}
+
+fn flip_bytes(dir: &Path, file_type: &str) {
+    for file in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.file_name().unwrap().to_str().unwrap().contains(file_type) {
+            let mut bytes = std::fs::read(&file).unwrap();
+            bytes.iter_mut().skip(10).step_by(50).for_each(|byte| *byte ^= 0x55);
+            bytes[0] ^= 0x55;
+            std::fs::write(&file, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_value_names_its_operator_state_and_key_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let mut full_key = Vec::new();
+    key::push_value_key(&mut full_key, &key::names("a", "y"), b"k");
+    for damaged in [&b""[..], b"\0\x01", b"\x80\0\0\0\0v"] {
+        let mut changes = Changes::default();
+        changes.push(&full_key, Some(damaged));
+        state.replay(&changes, marker(1)).unwrap();
+        let keys: Blobs = [Some(&b"other"[..]), Some(b"k")].into_iter().collect();
+        let error = state.gather(0, &keys, &mut Gathered::default()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.to_string().starts_with("read state y of operator a, key group 3872, key k"), "{error}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put { operator: usize, state: u8, key: u8, value: Option<Vec<u8>> },
+    Set { operator: usize, timer: u8, key: u8, time: i64 },
+    Unset { operator: usize, timer: u8, key: u8, time: i64 },
+    Apply,
+    Discard,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let place = (0..2_usize, 0..2_u8, 0..12_u8);
+    prop_oneof![
+        8 => (place.clone(), prop::option::weighted(0.8, prop::collection::vec(any::<u8>(), 0..60)))
+            .prop_map(|((operator, s, key), value)| Step::Put { operator, state: s * (1 - operator as u8), key, value }),
+        3 => (place.clone(), -3..9_i64)
+            .prop_map(|((operator, t, key), time)| Step::Set { operator, timer: t * (1 - operator as u8), key, time }),
+        2 => (place, -3..9_i64)
+            .prop_map(|((operator, t, key), time)| Step::Unset { operator, timer: t * (1 - operator as u8), key, time }),
+        2 => Just(Step::Apply),
+        1 => Just(Step::Discard),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// What the state should be: two maps and nothing else.
+#[derive(Clone, Default)]
+struct Model {
+    values: BTreeMap<(usize, u8, u8), Vec<u8>>,
+    timers: std::collections::BTreeSet<(usize, i64, u8, u8)>,
+}
+
+impl Model {
+    fn check(&self, state: &mut TaskState) {
+        let keys: Vec<[u8; 1]> = (0..12).map(|key| [key]).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        for (operator, states) in [(0, 2_u8), (1, 1)] {
+            let places = (0..states).flat_map(|s| (0..12_u8).map(move |key| (operator, s, key)));
+            let expected: Vec<_> = places.map(|place| self.values.get(&place).map(|v| (9, v.clone()))).collect();
+            assert_eq!(read(state, operator, &keys), expected);
+            let timers = self.timers.iter().filter(|timer| timer.0 == operator);
+            let expected: Vec<_> = timers.map(|&(_, time, timer, key)| (time, timer, vec![key])).collect();
+            assert_eq!(due(state, operator, i64::MAX, 1_000), expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn behaves_as_a_plain_map_through_commits_discards_and_restarts(steps in prop::collection::vec(step(), 1..80)) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut state, _) = open(dir.path());
+        let (mut model, mut committed, mut epoch) = (Model::default(), Model::default(), 0);
+        for step in steps {
+            match step {
+                Step::Put { operator, state: s, key, value } => {
+                    state.put(operator, s, &[key], 9, value.as_deref());
+                    match value {
+                        Some(value) => model.values.insert((operator, s, key), value),
+                        None => model.values.remove(&(operator, s, key)),
+                    };
+                }
+                Step::Set { operator, timer, key, time } => {
+                    state.set_timer(operator, timer, &[key], time);
+                    model.timers.insert((operator, time, timer, key));
+                }
+                Step::Unset { operator, timer, key, time } => {
+                    state.unset_timer(operator, timer, &[key], time);
+                    model.timers.remove(&(operator, time, timer, key));
+                }
+                Step::Apply => {
+                    epoch += 1;
+                    let keys: Vec<_> = state.delta().iter().map(|(key, _)| key.to_vec()).collect();
+                    prop_assert!(keys.is_sorted_by(|a, b| a < b));
+                    state.apply(marker(epoch)).unwrap();
+                    committed = model.clone();
+                }
+                Step::Discard => {
+                    state.discard();
+                    model = committed.clone();
+                }
+                Step::Reopen => {
+                    drop(state);
+                    let (reopened, found) = open(dir.path());
+                    state = reopened;
+                    prop_assert_eq!(found.map_or(0, |marker| marker.epoch), epoch);
+                    model = committed.clone();
+                }
+            }
+            model.check(&mut state);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Event-time timers of one operator, in the order in which they fire.
+//!
+//! Owns the soonest part of them in memory: every timer up to a *horizon*, with the open epoch's sets
+//! and unsets already in it. What lies behind the horizon stays in RocksDB, where timers sort by time,
+//! and is read when time comes near. So neither memory nor a restart grows with the number of timers
+//! that are set.
+//! Never fires anything: the caller takes what is due and unsets it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::store::{Store, scanner};
+use super::{Error, key};
+use crate::model::EventTime;
+
+/// Timers read from RocksDB at once, and about how many of the committed ones stay in memory.
+const LOAD: usize = 4_096;
+
+/// A set timer. The order of the fields is the order of firing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DueTimer {
+    pub time: EventTime,
+    /// Position among the operator's declared timers.
+    pub timer: u8,
+    pub key: Box<[u8]>,
+}
+
+pub(super) struct Timers {
+    operator: String,
+    names: Vec<String>,
+    /// All set timers up to the horizon, and some behind it.
+    near: BTreeSet<DueTimer>,
+    horizon: Horizon,
+    /// The open epoch's sets (true) and unsets (false), the last of each timer.
+    changed: BTreeMap<DueTimer, bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Horizon {
+    NothingLoaded,
+    Until(EventTime),
+    AllLoaded,
+}
+
+impl Timers {
+    pub(super) fn new(operator: &str, names: &[String]) -> Self {
+        Self {
+            operator: operator.to_owned(),
+            names: names.to_vec(),
+            near: BTreeSet::new(),
+            horizon: Horizon::NothingLoaded,
+            changed: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn set(&mut self, timer: DueTimer) {
+        self.changed.insert(timer.clone(), true);
+        self.near.insert(timer);
+    }
+
+    pub(super) fn unset(&mut self, timer: DueTimer) {
+        self.near.remove(&timer);
+        self.changed.insert(timer, false);
+    }
+
+    pub(super) fn due(
+        &mut self,
+        store: &Store,
+        up_to: EventTime,
+        limit: usize,
+        out: &mut Vec<DueTimer>,
+    ) -> Result<(), Error> {
+        let wanted = |near: &BTreeSet<DueTimer>, horizon: Horizon| {
+            near.iter().take_while(|timer| timer.time <= up_to && horizon.covers(timer.time)).take(limit).count()
+        };
+        while !self.horizon.covers(up_to) && wanted(&self.near, self.horizon) < limit {
+            self.load(store)?;
+        }
+        let count = wanted(&self.near, self.horizon);
+        out.extend(self.near.iter().take(count).cloned());
+        Ok(())
+    }
+
+    pub(super) fn next(&mut self, store: &Store) -> Result<Option<EventTime>, Error> {
+        loop {
+            match self.near.first() {
+                Some(first) if self.horizon.covers(first.time) => return Ok(Some(first.time)),
+                None if self.horizon == Horizon::AllLoaded => return Ok(None),
+                _ => self.load(store)?,
+            }
+        }
+    }
+
+    /// Bytes that the open epoch's changes take.
+    pub(super) fn changed_bytes(&self) -> usize {
+        self.changed.keys().map(|timer| timer.key.len() + size_of::<DueTimer>()).sum()
+    }
+
+    /// Adds the open epoch's changes to a delta, in no particular order.
+    pub(super) fn delta(&self, out: &mut Vec<(Vec<u8>, bool)>) {
+        for (timer, &set) in &self.changed {
+            let mut bytes = Vec::new();
+            key::push_timer_key(&mut bytes, &self.operator, timer.time, &self.names[timer.timer as usize], &timer.key);
+            out.push((bytes, set));
+        }
+    }
+
+    /// The epoch is committed and in RocksDB.
+    pub(super) fn committed(&mut self) {
+        self.changed.clear();
+        self.trim();
+    }
+
+    /// The epoch is taken back, or RocksDB was changed underneath: read anew when next asked.
+    pub(super) fn reload(&mut self) {
+        self.changed.clear();
+        self.near.clear();
+        self.horizon = Horizon::NothingLoaded;
+    }
+
+    /// Forgets what lies far ahead; it is in RocksDB.
+    fn trim(&mut self) {
+        if self.near.len() <= 2 * LOAD {
+            return;
+        }
+        let Some(cut) = self.near.iter().nth(LOAD).map(|timer| timer.time) else { return };
+        let behind = DueTimer { time: cut.saturating_add(1), timer: 0, key: Box::default() };
+        if cut < EventTime::MAX && self.near.split_off(&behind).is_empty() {
+            return;
+        }
+        self.horizon = self.horizon.min(Horizon::Until(cut));
+    }
+
+    /// Moves the horizon: reads the next timers from RocksDB, always all of one time.
+    fn load(&mut self, store: &Store) -> Result<(), Error> {
+        let mut prefix = Vec::new();
+        key::push_timer_prefix(&mut prefix, &self.operator);
+        let mut start = prefix.clone();
+        match self.horizon {
+            Horizon::NothingLoaded => {}
+            Horizon::Until(time) if time < EventTime::MAX => {
+                start.clear();
+                key::push_timer_start(&mut start, &self.operator, time + 1);
+            }
+            Horizon::Until(_) | Horizon::AllLoaded => {
+                self.horizon = Horizon::AllLoaded;
+                return Ok(());
+            }
+        }
+        let mut keys = scanner(store.db());
+        keys.seek(&start);
+        let (mut loaded, mut last) = (0, None);
+        while let Some(bytes) = keys.key().filter(|bytes| bytes.starts_with(&prefix)) {
+            let (time, timer) = self.read(bytes, store)?;
+            if loaded >= LOAD && last.is_some_and(|last| last < time) {
+                break;
+            }
+            loaded += 1;
+            last = Some(time);
+            self.near.extend(timer.filter(|timer| !self.changed.contains_key(timer)));
+            keys.next();
+        }
+        keys.status().map_err(|e| Error::rocksdb("read timers", store.dir(), &e))?;
+        self.horizon = match last {
+            Some(last) if loaded >= LOAD => Horizon::Until(last),
+            _ => Horizon::AllLoaded,
+        };
+        Ok(())
+    }
+
+    /// A timer that the running module does not declare stays where it is and does not fire.
+    fn read(&self, bytes: &[u8], store: &Store) -> Result<(EventTime, Option<DueTimer>), Error> {
+        let damaged = |found: String| Error::Damaged { doing: "read timers", dir: store.dir().to_owned(), found };
+        match key::parse(bytes) {
+            Ok(key::Address::Timer { time, timer, key, .. }) => {
+                let known = self.names.iter().position(|name| name.as_bytes() == timer);
+                Ok((time, known.map(|timer| DueTimer { time, timer: timer as u8, key: key.into() })))
+            }
+            Ok(_) => Err(damaged(format!("operator {}: a value stands among the timers", self.operator))),
+            Err(found) => Err(damaged(format!("operator {}: a timer's key {found}", self.operator))),
+        }
+    }
+}
+
+impl Horizon {
+    fn covers(self, time: EventTime) -> bool {
+        match self {
+            Self::NothingLoaded => false,
+            Self::Until(until) => time <= until,
+            Self::AllLoaded => true,
+        }
+    }
+}
