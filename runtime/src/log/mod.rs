@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Kind;
 use crate::model::{PartitionBatch, PartitionId, TopicId};
 
+pub mod embedded;
+
 /// What becomes of old records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
