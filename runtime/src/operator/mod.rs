@@ -1,1 +1,51 @@
-//! Operators: the wrapper round a transform.
+//! Operators: what is done to records between decoding and the writer.
+//!
+//! Owns the chain of transforms of one task, the columns between them, and what becomes of bad
+//! records. Uses `state` for the overlay and `wasm` for its contract; knows nothing of logs, epochs
+//! and commits. Read [`chain`] first, then [`transform`].
+
+pub mod bad_record;
+mod call;
+pub mod chain;
+mod flow;
+pub mod migration;
+mod module;
+pub mod outlet;
+pub mod sink;
+pub mod transform;
+
+pub use module::ModuleRef;
+
+use crate::error::Kind;
+use crate::model::EventTime;
+use crate::wasm::contract::GuestError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("operator {operator}: module {module} {source}")]
+    Guest { operator: String, module: String, source: GuestError },
+    #[error("migrate {0}")]
+    Migration(String),
+    /// Under the policy `fail`.
+    #[error("{0}")]
+    BadRecord(String),
+    #[error("operator {operator}: the timer of key {key:?} at {time} set itself again {times} times at the same time")]
+    TimerLoop { operator: String, key: String, time: EventTime, times: u32 },
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
+}
+
+impl Error {
+    fn guest(operator: &str, module: &ModuleRef, source: GuestError) -> Self {
+        Self::Guest { operator: operator.to_owned(), module: module.to_string(), source }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Guest { source: GuestError::Retry(_), .. } => Kind::Retry,
+            Self::Guest { source: GuestError::Host(_), .. } => Kind::Bug,
+            Self::Guest { .. } | Self::Migration(_) | Self::BadRecord(_) | Self::TimerLoop { .. } => Kind::Guest,
+            Self::State(error) => error.kind(),
+        }
+    }
+}

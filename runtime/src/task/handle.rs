@@ -24,6 +24,18 @@ pub enum Command {
     Stop,
 }
 
+impl Command {
+    /// Answers a command that cannot be obeyed now.
+    pub(super) fn decline(self, why: &str) {
+        // Whoever asked may have gone; then nobody needs the answer.
+        match self {
+            Self::PrepareSwap { reply, .. } => drop(reply.send(Err(why.to_owned()))),
+            Self::SwitchSwap { reply, .. } => drop(reply.send(Err(why.to_owned()))),
+            Self::AbandonSwap { .. } | Self::Stop => {}
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
     pub values_tried: u64,

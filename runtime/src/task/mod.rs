@@ -1,4 +1,25 @@
-//! One task: the straight loop, its epochs, its recovery.
+//! One task: the unit of parallelism, state, commit, failure and assignment.
+//!
+//! Owns one thread with a fixed set of input partitions, one state store, one changelog partition and
+//! one transactional id. Nothing that user code did touches the state below before its epoch has
+//! surely been committed; every failure is handled by dropping the overlay and starting again from
+//! what the changelog says.
+//!
+//! Read [`session`] first (the straight loop and the commit), then [`recovery`], then [`swap`].
 
+mod changelog;
+mod error;
 pub mod handle;
+mod inputs;
 pub mod plan;
+mod recovery;
+mod session;
+mod swap;
+mod worker;
+
+pub use error::Error;
+pub use recovery::deploy;
+pub use worker::spawn;
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,13 @@
 //! Made by `job` from a spec; read by `task` and `operator`. Plain data.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::SourceCodec;
 use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid};
-use crate::wasm::contract::GuestFactory;
+pub use crate::operator::ModuleRef;
+pub use crate::operator::bad_record::BadRecordPolicy;
+pub use crate::operator::sink::SinkTimestamp;
 use crate::watermark::WatermarkSettings;
 
 /// One task of one stage of one job.
@@ -70,16 +71,6 @@ pub struct OperatorPlan {
     pub module: ModuleRef,
 }
 
-/// A module with the parameters it runs under.
-#[derive(Clone)]
-pub struct ModuleRef {
-    pub name: String,
-    pub version: String,
-    pub digest: Digest,
-    pub factory: Arc<dyn GuestFactory>,
-    pub parameters: Vec<(String, String)>,
-}
-
 /// Finds a module that a header names: the version is part of the commit.
 pub trait ModuleSource: Send + Sync {
     /// # Errors
@@ -102,28 +93,13 @@ pub struct SinkPlan {
     pub timestamp: SinkTimestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SinkTimestamp {
-    EventTime,
-    Now,
-}
-
-/// What becomes of a record that cannot be processed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BadRecordPolicy {
-    DeadLetter,
-    /// Counted, not kept.
-    Skip,
-    /// The task stops at it.
-    Fail,
-}
-
 #[derive(Clone, Debug)]
 pub struct TaskSettings {
     pub commit_interval: Duration,
     /// An epoch closes when its overlay and output hold this many bytes.
     pub epoch_max_bytes: usize,
+    /// Records of one poll; the watermark advances behind each poll.
+    pub poll_max_records: usize,
     /// One guest call: at most this many records …
     pub batch_max_records: usize,
     /// … and about this many payload bytes.
@@ -134,11 +110,19 @@ pub struct TaskSettings {
     pub timer_batch: usize,
 }
 
+impl TaskPlan {
+    /// Fixed for the life of the job: what fences a predecessor of this task.
+    pub fn transactional_id(&self) -> String {
+        format!("forebay.{}.{}.{}", self.job.uid, self.stage, self.task)
+    }
+}
+
 impl Default for TaskSettings {
     fn default() -> Self {
         Self {
             commit_interval: Duration::from_millis(100),
             epoch_max_bytes: 32 << 20,
+            poll_max_records: 1_024,
             batch_max_records: 1_024,
             batch_max_bytes: 1 << 20,
             cache_bytes: 256 << 20,

@@ -1,0 +1,156 @@
+//! A sink's side of an epoch: which records the topic would take, and those that wait for the writer.
+//!
+//! Owns one batch per partition. Decides before a record reaches the producer: a record that the
+//! broker would refuse must be an outcome of its input record, never the death of an epoch.
+
+use crate::model::{EventTime, Headers, PartitionBatch, PartitionId, murmur2};
+
+const NANOS_PER_MS: i64 = 1_000_000;
+
+/// The timestamp that a sink's records carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkTimestamp {
+    /// Event time, cut to milliseconds.
+    EventTime,
+    /// The log's append time.
+    Now,
+}
+
+pub struct Sink {
+    pub id: String,
+    timestamp: SinkTimestamp,
+    max_record_bytes: usize,
+    batches: Vec<PartitionBatch>,
+    bytes: usize,
+    records: u64,
+}
+
+/// Why a sink's topic would not take a record.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refused(pub String);
+
+impl Sink {
+    pub fn new(id: &str, topic: &str, partitions: u32, max_record_bytes: u32, timestamp: SinkTimestamp) -> Self {
+        let batches = (0..partitions as PartitionId).map(|p| PartitionBatch::new(topic, p)).collect();
+        let max_record_bytes = max_record_bytes as usize;
+        Self { id: id.to_owned(), timestamp, max_record_bytes, batches, bytes: 0, records: 0 }
+    }
+
+    /// Whether the topic takes a record of these parts; `header_bytes` counts names and values.
+    ///
+    /// # Errors
+    /// The sentence that the dead letter of the input record will carry.
+    pub fn check(
+        &self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        header_bytes: usize,
+        event_time: EventTime,
+        partition: i32,
+    ) -> Result<(), Refused> {
+        let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + header_bytes;
+        if bytes > self.max_record_bytes {
+            let max = self.max_record_bytes;
+            return Err(Refused(format!("sink {}: the record has {bytes} bytes, the topic takes {max}", self.id)));
+        }
+        if self.timestamp == SinkTimestamp::EventTime && event_time < 0 {
+            return Err(Refused(format!(
+                "sink {}: event time {event_time} ns lies before 1970 and cannot be a record's timestamp; set `timestamp: now`",
+                self.id
+            )));
+        }
+        if partition >= self.batches.len() as i32 {
+            let found = self.batches.len();
+            return Err(Refused(format!(
+                "sink {}: partition {partition} was asked for, the topic has {found}",
+                self.id
+            )));
+        }
+        Ok(())
+    }
+
+    /// Adds a record that `check` has passed. `partition` −1 = by key; without a key by `spread`, which
+    /// must be the same whenever the record is computed again.
+    pub fn push(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers_of: (&Headers, usize),
+        event_time: EventTime,
+        partition: i32,
+        spread: u64,
+    ) {
+        let count = self.batches.len() as u32;
+        let partition = match (partition, key) {
+            (0.., _) => partition,
+            (_, Some(key)) => murmur2::partition(key, count),
+            (_, None) => (spread % u64::from(count)) as i32,
+        };
+        let timestamp_ms = match self.timestamp {
+            SinkTimestamp::EventTime => event_time.div_euclid(NANOS_PER_MS),
+            SinkTimestamp::Now => -1,
+        };
+        self.bytes += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        self.records += 1;
+        let headers = headers_of.0.of(headers_of.1);
+        self.batches[partition as usize].push_with_headers(-1, timestamp_ms, key, value, headers);
+    }
+
+    /// Bytes that wait for the writer.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Hands the waiting batches to `write`, one partition after the other, and forgets them.
+    ///
+    /// # Errors
+    /// That of `write`; what was not written is forgotten too, for the epoch is lost then.
+    pub fn drain<E>(&mut self, mut write: impl FnMut(&PartitionBatch) -> Result<(), E>) -> Result<u64, E> {
+        let result = self.batches.iter().filter(|batch| !batch.is_empty()).try_for_each(&mut write);
+        let records = self.records;
+        self.clear();
+        result.map(|()| records)
+    }
+
+    pub fn clear(&mut self) {
+        self.batches.iter_mut().for_each(PartitionBatch::clear);
+        self.bytes = 0;
+        self.records = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink() -> Sink {
+        Sink::new("out", "t", 4, 10, SinkTimestamp::EventTime)
+    }
+
+    #[test]
+    fn what_the_topic_would_refuse_is_refused_before_it_is_written() {
+        assert_eq!(sink().check(Some(b"k"), Some(b"123456789"), 0, 0, -1), Ok(()));
+        assert!(sink().check(Some(b"k"), Some(b"1234567890"), 0, 0, -1).is_err());
+        assert!(sink().check(None, None, 11, 0, -1).is_err());
+        assert!(sink().check(None, None, 0, -1, -1).is_err());
+        assert!(sink().check(None, None, 0, 0, 4).is_err());
+    }
+
+    #[test]
+    fn keys_are_partitioned_as_kafka_does_and_times_are_cut_to_milliseconds() {
+        let mut sink = sink();
+        let none = Headers::default();
+        sink.push(Some(b"foobar"), Some(b"v"), (&none, 0), 1_999_999, -1, 0);
+        sink.push(None, Some(b"v"), (&none, 0), 0, -1, 6);
+        sink.push(Some(b"foobar"), Some(b"v"), (&none, 0), 0, 3, 0);
+        let mut seen = Vec::new();
+        let records = sink.drain(|batch| {
+            seen.push((batch.partition, batch.len(), batch.timestamps_ms[0]));
+            Ok::<(), ()>(())
+        });
+        assert_eq!(records, Ok(3));
+        let by_key = murmur2::partition(b"foobar", 4);
+        assert!(seen.contains(&(by_key, 1 + usize::from(by_key == 2) + usize::from(by_key == 3), 1)), "{seen:?}");
+        assert_eq!(sink.bytes(), 0);
+    }
+}

@@ -1,0 +1,441 @@
+//! The wrapper round a transform: calls in, answers out, and what happens when a call fails.
+//!
+//! Owns the guest instance. An answer touches state and outputs only after all of it has been
+//! checked, so a failed call has had no effect and can be run again in parts. A trap costs the
+//! instance: it is never called again.
+//! Read [`Transform::process`] first, then `attempt` (one call) and `isolate` (finding the bad record).
+
+use std::convert::Infallible;
+use std::ops::Range;
+
+use super::Error;
+use super::bad_record::BadRecord;
+use super::call::CallBuilder;
+use super::flow::{Flow, Lineage};
+use super::migration::Migrations;
+use super::module::ModuleRef;
+use super::outlet::{Outgoing, Outlet, Route};
+use crate::model::{Headers, murmur2};
+use crate::state::{DueTimer, Gathered, TaskState};
+use crate::wasm::contract::{Answer, Emitted, Guest, GuestError, Moment};
+use crate::wasm::{Limits, Shape};
+
+/// What a call works with besides its records.
+pub struct CallContext<'a> {
+    pub state: &'a mut TaskState,
+    pub outlet: &'a mut Outlet,
+    pub moment: Moment,
+    /// Names of the task's sources and their topics, for dead letters.
+    pub sources: &'a [(String, String)],
+}
+
+/// What one call is cut to.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    pub max_records: usize,
+    pub max_bytes: usize,
+}
+
+pub struct Transform {
+    pub id: String,
+    /// Position among the task's operators and their states.
+    pub index: usize,
+    module: ModuleRef,
+    job: String,
+    guest: Option<Box<dyn Guest>>,
+    routes: Vec<Vec<Route>>,
+    /// Per output whether it feeds a keyed operator.
+    keyed_outputs: Vec<bool>,
+    pub migrations: Migrations,
+    builder: CallBuilder,
+    gathered: Gathered,
+    /// Calls that trapped, ran out of time or memory, or answered wrongly.
+    pub faults: u64,
+}
+
+/// The records or timers of a call.
+#[derive(Clone)]
+enum Work<'a> {
+    Records(&'a Flow, Range<usize>),
+    Timers(&'a [DueTimer], Range<usize>),
+}
+
+/// Why a stretch of work has to be taken apart.
+struct Fault {
+    /// The position within the stretch that is known to be bad.
+    at: Option<usize>,
+    /// Once more on a fresh instance before a single record is given up: another may have used the time.
+    retry: bool,
+    code: &'static str,
+    message: String,
+}
+
+impl Transform {
+    pub fn new(job: &str, id: &str, index: usize, module: ModuleRef, migrations: Migrations) -> Self {
+        let description = module.description();
+        let seed = u64::from(murmur2::hash(id.as_bytes())) << 32 | u64::from(murmur2::hash(job.as_bytes()));
+        let builder = CallBuilder::new(description.keyed, description.needs, seed);
+        Self {
+            id: id.to_owned(),
+            index,
+            job: job.to_owned(),
+            guest: None,
+            routes: Vec::new(),
+            keyed_outputs: Vec::new(),
+            migrations,
+            builder,
+            gathered: Gathered::default(),
+            faults: 0,
+            module,
+        }
+    }
+
+    pub fn module(&self) -> &ModuleRef {
+        &self.module
+    }
+
+    /// The places that an output leads to, by the output's position.
+    pub fn routes(&self) -> &[Vec<Route>] {
+        &self.routes
+    }
+
+    /// Where each output leads; `keyed` says of every operator of the task whether it is keyed.
+    pub fn reroute(&mut self, routes: Vec<Vec<Route>>, keyed: &[bool]) {
+        let is_keyed = |route: &Route| matches!(*route, Route::Operator { operator, .. } if keyed[operator]);
+        self.keyed_outputs = routes.iter().map(|routes| routes.iter().any(is_keyed)).collect();
+        self.routes = routes;
+    }
+
+    /// Hands over an instance that was opened beforehand.
+    pub fn adopt(&mut self, guest: Box<dyn Guest>) {
+        self.guest = Some(guest);
+    }
+
+    /// Positions of the outputs that lead anywhere.
+    pub fn connected_outputs(routes: &[Vec<Route>]) -> Vec<u8> {
+        (0..routes.len()).filter(|&o| !routes[o].is_empty()).map(|o| o as u8).collect()
+    }
+
+    /// Works through all of `flow`, in order.
+    pub fn process(&mut self, flow: &Flow, limits: CallLimits, context: &mut CallContext<'_>) -> Result<(), Error> {
+        let mut start = 0;
+        while start < flow.len() {
+            let end = flow.cut(start, limits.max_records, limits.max_bytes);
+            self.run(Work::Records(flow, start..end), context)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Fires timers, in the order given.
+    pub fn fire(&mut self, due: &[DueTimer], context: &mut CallContext<'_>) -> Result<(), Error> {
+        self.run(Work::Timers(due, 0..due.len()), context)
+    }
+
+    /// Runs the work in as few calls as its faults allow. Parts run in order, each on what the ones
+    /// before it left in the overlay.
+    fn run(&mut self, work: Work<'_>, context: &mut CallContext<'_>) -> Result<(), Error> {
+        let mut waiting = vec![(work, false)];
+        while let Some((work, again)) = waiting.pop() {
+            match self.attempt(&work, context)? {
+                None => {}
+                Some(fault) if work.len() == 1 && fault.retry && !again => waiting.push((work, true)),
+                Some(fault) if work.len() == 1 => self.give_up(&work, &fault, context)?,
+                Some(fault) => isolate(&work, fault.at, &mut waiting),
+            }
+        }
+        Ok(())
+    }
+
+    /// One guest call. `Some` where nothing was taken of it.
+    fn attempt(&mut self, work: &Work<'_>, context: &mut CallContext<'_>) -> Result<Option<Fault>, Error> {
+        self.gather(work, context)?;
+        let mut guest = self.instance()?;
+        let moment = context.moment;
+        let answer = match work {
+            Work::Records(..) => guest.process(moment, &self.builder.records),
+            Work::Timers(..) => guest.on_timer(moment, &self.builder.timers),
+        };
+        let answer = answer.and_then(|answer| answer.check(&self.shape(work)).map(|()| answer));
+        match answer {
+            Ok(answer) => {
+                self.guest = Some(guest);
+                self.take(work, &answer, context)
+            }
+            Err(error) => {
+                if !error.is_fault() {
+                    self.guest = Some(guest);
+                }
+                self.fault(work, error).map(Some)
+            }
+        }
+    }
+
+    fn instance(&mut self) -> Result<Box<dyn Guest>, Error> {
+        match self.guest.take() {
+            Some(guest) => Ok(guest),
+            None => self
+                .module
+                .instantiate(&self.job, &self.id, &Self::connected_outputs(&self.routes))
+                .map_err(|error| Error::guest(&self.id, &self.module, error)),
+        }
+    }
+
+    /// Builds the call's columns and brings the states of its keys to the version that the module reads.
+    fn gather(&mut self, work: &Work<'_>, context: &mut CallContext<'_>) -> Result<(), Error> {
+        let keyed = match work {
+            Work::Records(flow, range) => {
+                self.builder.records(flow, range.clone());
+                &mut self.builder.records.keyed
+            }
+            Work::Timers(due, range) => {
+                self.builder.timers(&due[range.clone()]);
+                &mut self.builder.timers.keyed
+            }
+        };
+        let declared = &self.module.description().states;
+        if declared.is_empty() || keyed.keys.is_empty() {
+            return Ok(());
+        }
+        context.state.gather(self.index, &keyed.keys, &mut self.gathered)?;
+        self.migrations
+            .on_first_touch(&keyed.keys, &mut self.gathered, context.state)
+            .map_err(|error| Error::guest(&self.id, &self.module, error))?;
+        std::mem::swap(&mut keyed.values, &mut self.gathered.values);
+        Ok(())
+    }
+
+    fn shape(&self, work: &Work<'_>) -> Shape<'_> {
+        let description = self.module.description();
+        let limits = Limits::default();
+        let shape = match work {
+            Work::Records(..) => Shape::of_records(description, &self.builder.records, limits),
+            Work::Timers(..) => Shape::of_timers(description, &self.builder.timers, limits),
+        };
+        Shape { keyed_outputs: &self.keyed_outputs, ..shape }
+    }
+
+    /// What an error of the guest means for the work: a fault to be isolated, or the end of the epoch.
+    fn fault(&mut self, work: &Work<'_>, error: GuestError) -> Result<Fault, Error> {
+        let (at, retry, code) = match &error {
+            GuestError::Trap { last_words, .. } => {
+                let hint = last_words.as_ref().and_then(|words| words.record_index).map(|i| i as usize);
+                (hint.filter(|&at| at < work.len()), false, "trap")
+            }
+            GuestError::Deadline { .. } => (None, true, "deadline"),
+            GuestError::Memory { .. } => (None, true, "memory"),
+            GuestError::Answer(_) => (None, false, "wrong-answer"),
+            _ => return Err(Error::guest(&self.id, &self.module, error)),
+        };
+        self.faults += 1;
+        let message = match &error {
+            GuestError::Trap { last_words: Some(words), .. } => format!("{error}: {}", words.message),
+            _ => error.to_string(),
+        };
+        tracing::warn!(operator = %self.id, module = %self.module, records = work.len(), "guest call failed: {message}");
+        Ok(Fault { at, retry, code, message })
+    }
+
+    /// Takes a checked answer: first whether every output takes its records, then refusals, state,
+    /// timers and emissions.
+    fn take(
+        &mut self,
+        work: &Work<'_>,
+        answer: &Answer,
+        context: &mut CallContext<'_>,
+    ) -> Result<Option<Fault>, Error> {
+        let accepted = for_each_outgoing(work, &answer.emitted, |place, record| {
+            context.outlet.check(self.routes_to(place.output), record).map_err(|(code, message)| Fault {
+                at: Some(place.origin),
+                retry: false,
+                code,
+                message,
+            })
+        });
+        if let Err(fault) = accepted {
+            return Ok(Some(fault));
+        }
+        for refusal in &answer.refusals {
+            self.refuse(work, refusal.record_index as usize, &refusal.code, &refusal.message, context)?;
+        }
+        self.change_state(work, answer, context);
+        let outlet = &mut *context.outlet;
+        let Ok(()) = for_each_outgoing(work, &answer.emitted, |place, record| {
+            outlet.emit(self.routes_to(place.output), record);
+            Ok::<(), Infallible>(())
+        });
+        Ok(None)
+    }
+
+    fn routes_to(&self, output: u8) -> &[Route] {
+        self.routes.get(output as usize).map_or(&[], Vec::as_slice)
+    }
+
+    fn change_state(&self, work: &Work<'_>, answer: &Answer, context: &mut CallContext<'_>) {
+        let keys = match work {
+            Work::Records(..) => &self.builder.records.keyed.keys,
+            Work::Timers(..) => &self.builder.timers.keyed.keys,
+        };
+        work.unset_timers(self.index, context.state);
+        let declared = &self.module.description().states;
+        let writes = &answer.writes;
+        for (i, (&state, &slot)) in writes.states.iter().zip(&writes.slots).enumerate() {
+            let cleared = writes.ops.get(i) == Some(&1);
+            let value = if cleared { None } else { writes.values.get(i) };
+            let version = declared[state as usize].version;
+            context.state.put(self.index, state, keys.bytes(slot as usize), version, value);
+        }
+        let timers = &answer.timers;
+        for (i, (&timer, &slot)) in timers.timers.iter().zip(&timers.slots).enumerate() {
+            let (key, time) = (keys.bytes(slot as usize), timers.times[i]);
+            if timers.ops.get(i) == Some(&0) {
+                context.state.unset_timer(self.index, timer, key, time);
+            } else {
+                context.state.set_timer(self.index, timer, key, time);
+            }
+        }
+    }
+
+    /// A single record or timer that cannot be processed: it leaves by the side.
+    fn give_up(&self, work: &Work<'_>, fault: &Fault, context: &mut CallContext<'_>) -> Result<(), Error> {
+        work.unset_timers(self.index, context.state);
+        self.refuse(work, 0, fault.code, &fault.message, context)
+    }
+
+    fn refuse(
+        &self,
+        work: &Work<'_>,
+        at: usize,
+        code: &str,
+        message: &str,
+        context: &mut CallContext<'_>,
+    ) -> Result<(), Error> {
+        let none = Headers::default();
+        let description = self.module.description();
+        let watermark = context.moment.watermark;
+        let bad = match work {
+            Work::Records(flow, range) => {
+                let i = range.start + at;
+                let lineage = flow.lineage[i];
+                let source = lineage.source.map(|source| &context.sources[source as usize]);
+                BadRecord {
+                    operator: &self.id,
+                    input: description.inputs.get(flow.inputs[i] as usize).map_or("", String::as_str),
+                    is_timer: false,
+                    source: source.map(|(id, _)| id.as_str()),
+                    topic: source.map(|(_, topic)| topic.as_str()),
+                    key: flow.keys.get(i),
+                    value: flow.values.get(i),
+                    headers: (&flow.headers, i),
+                    event_time: Some(flow.event_times[i]),
+                    lineage,
+                    module: Some(self.module.digest),
+                    watermark,
+                    code,
+                    message,
+                }
+            }
+            Work::Timers(due, range) => {
+                let timer = &due[range.start + at];
+                BadRecord {
+                    operator: &self.id,
+                    input: description.timers.get(timer.timer as usize).map_or("", |timer| &timer.name),
+                    is_timer: true,
+                    source: None,
+                    topic: None,
+                    key: Some(&timer.key),
+                    value: None,
+                    headers: (&none, 0),
+                    event_time: Some(timer.time),
+                    lineage: Lineage::timer(timer.time),
+                    module: Some(self.module.digest),
+                    watermark,
+                    code,
+                    message,
+                }
+            }
+        };
+        context.outlet.bad.take(&bad).map_err(Error::BadRecord)
+    }
+}
+
+impl Work<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Records(_, range) | Self::Timers(_, range) => range.len(),
+        }
+    }
+
+    /// The part `from..to` of this work.
+    fn part(&self, from: usize, to: usize) -> Self {
+        match self {
+            Self::Records(flow, range) => Self::Records(flow, range.start + from..range.start + to),
+            Self::Timers(due, range) => Self::Timers(due, range.start + from..range.start + to),
+        }
+    }
+
+    /// A timer that was handed to the guest is spent, whatever became of it; done before the answer's
+    /// own timers, so that it may set the same one again.
+    fn unset_timers(&self, operator: usize, state: &mut TaskState) {
+        if let Self::Timers(due, range) = self {
+            due[range.clone()].iter().for_each(|t| state.unset_timer(operator, t.timer, &t.key, t.time));
+        }
+    }
+}
+
+/// Puts the parts of faulty work back so that they run in order: around the record that is known to
+/// be bad, else in halves.
+fn isolate<'a>(work: &Work<'a>, at: Option<usize>, waiting: &mut Vec<(Work<'a>, bool)>) {
+    let cuts = match at {
+        Some(at) => vec![0, at, at + 1, work.len()],
+        None => vec![0, work.len() / 2, work.len()],
+    };
+    for cut in cuts.windows(2).rev().filter(|cut| cut[0] < cut[1]) {
+        waiting.push((work.part(cut[0], cut[1]), false));
+    }
+}
+
+/// Which output a record goes to, and which of the call's records it comes from.
+struct Place {
+    output: u8,
+    origin: usize,
+}
+
+/// Goes through the emissions in order, everything that was left out filled in from the origin.
+fn for_each_outgoing<E>(
+    work: &Work<'_>,
+    emitted: &Emitted,
+    mut visit: impl FnMut(Place, &Outgoing<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let none = Headers::default();
+    let mut emitted_by = vec![0_u64; work.len()];
+    for (i, &origin) in emitted.origins.iter().enumerate() {
+        let origin = origin as usize;
+        let number = emitted_by[origin];
+        emitted_by[origin] += 1;
+        let (key, value, event_time, own_headers, lineage) = match work {
+            Work::Records(flow, range) => {
+                let at = range.start + origin;
+                let headers = (&flow.headers, at);
+                (flow.keys.get(at), flow.values.get(at), flow.event_times[at], headers, flow.lineage[at])
+            }
+            Work::Timers(due, range) => {
+                let timer = &due[range.start + origin];
+                (Some(&*timer.key), None, timer.time, (&none, 0), Lineage::timer(timer.time))
+            }
+        };
+        let headers_of = emitted.headers.as_ref().map_or(own_headers, |headers| (headers, i));
+        let header_bytes = headers_of.0.of(headers_of.1).map(|(name, v)| name.len() + v.map_or(0, <[u8]>::len)).sum();
+        let record = Outgoing {
+            key: emitted.keys.as_ref().map_or(key, |keys| keys.get(i)),
+            value: emitted.values.as_ref().map_or(value, |values| values.get(i)),
+            headers_of,
+            header_bytes,
+            event_time: emitted.event_times.get(i).copied().unwrap_or(event_time),
+            partition: emitted.partitions.get(i).copied().unwrap_or(-1),
+            lineage: lineage.emitted(number),
+        };
+        visit(Place { output: emitted.outputs.get(i).copied().unwrap_or(0), origin }, &record)?;
+    }
+    Ok(())
+}

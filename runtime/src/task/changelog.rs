@@ -1,0 +1,73 @@
+//! Reading and writing one task's partition of the changelog topic.
+//!
+//! Owns no state. "Read to the end" means: the end is asked for after the writer was taken over (so a
+//! predecessor can add nothing), and reading goes on until the position has reached it; offsets are
+//! not dense, and the last one is usually a marker that is never delivered.
+
+use std::time::Duration;
+
+use super::Error;
+use super::plan::{TaskPlan, TopicRef};
+use crate::checkpoint::{Assembler, Delta};
+use crate::log::{Assignment, Budget, Isolation, Log, Writer};
+use crate::model::PartitionBatch;
+
+const READ_BUDGET: Budget = Budget { max_records: 4_096, max_bytes: 8 << 20 };
+/// A poll that brings nothing for so long, before the end, is given another try by the caller.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// Room that a chunk leaves below the topic's record limit.
+const CHUNK_MARGIN: u32 = 4_096;
+
+/// Calls `visit` with every complete delta from `from` to the end of the task's partition, and with the
+/// offset of its first chunk. Returns the end.
+pub fn read_to_end(
+    log: &dyn Log,
+    plan: &TaskPlan,
+    from: i64,
+    mut visit: impl FnMut(i64, Delta) -> Result<(), Error>,
+) -> Result<i64, Error> {
+    let topic = &plan.changelog;
+    let partition = plan.task as i32;
+    let end = log.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?;
+    let mut reader = log.reader(Isolation::ReadCommitted)?;
+    reader.assign(&[Assignment { topic: topic.name.clone(), id: topic.id, partition, offset: from }])?;
+    let mut assembler = Assembler::default();
+    let mut batch = PartitionBatch::default();
+    let mut first_chunk = from;
+    while reader.position(&topic.name, partition).unwrap_or(from) < end {
+        if !reader.poll(READ_BUDGET, READ_PATIENCE, &mut batch)? {
+            if reader.position(&topic.name, partition).unwrap_or(from) >= end {
+                break;
+            }
+            return Err(Error::ChangelogStuck { topic: topic.name.clone(), partition, end });
+        }
+        for i in 0..batch.len() {
+            let chunk = batch.values.bytes(i);
+            if Assembler::starts(chunk) {
+                first_chunk = batch.offsets[i];
+            }
+            let delta = assembler.push(chunk).map_err(|source| Error::Changelog {
+                topic: topic.name.clone(),
+                partition,
+                offset: batch.offsets[i],
+                source,
+            })?;
+            if let Some(delta) = delta {
+                visit(first_chunk, delta)?;
+            }
+        }
+    }
+    Ok(end)
+}
+
+/// Appends the chunks of a delta to the open epoch.
+pub fn append(writer: &mut dyn Writer, topic: &TopicRef, task: u32, chunks: &[Vec<u8>]) -> Result<(), Error> {
+    let mut batch = PartitionBatch::new(&topic.name, task as i32);
+    chunks.iter().for_each(|chunk| batch.push(-1, -1, None, Some(chunk)));
+    Ok(writer.append(&batch)?)
+}
+
+/// Bytes that a chunk may have.
+pub fn chunk_bytes(topic: &TopicRef) -> usize {
+    topic.max_record_bytes.saturating_sub(CHUNK_MARGIN).max(1_024) as usize
+}

@@ -1,0 +1,70 @@
+//! Why a task cannot go on, and what its owner should do about it.
+
+use crate::error::Kind;
+use crate::model::{PartitionId, TopicId};
+use crate::{checkpoint, log, operator, state};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Operator(#[from] operator::Error),
+    #[error("commit epoch {epoch}: nobody knows whether it happened: {source}")]
+    Indefinite { epoch: u64, source: log::Error },
+    #[error("read changelog {topic}/{partition} at offset {offset}: {source}")]
+    Changelog { topic: String, partition: PartitionId, offset: i64, source: checkpoint::Error },
+    #[error("encode epoch {epoch}: {source}")]
+    Encode { epoch: u64, source: checkpoint::Error },
+    #[error("read changelog {topic}/{partition} to its end at {end}: nothing came")]
+    ChangelogStuck { topic: String, partition: PartitionId, end: i64 },
+    #[error(
+        "changelog {topic}/{partition} holds no header: the job was never deployed, or the topic was emptied; \
+         deploy the job again under a new name, or restore the topic"
+    )]
+    NoHeader { topic: String, partition: PartitionId },
+    #[error(
+        "the local store stands at epoch {stored}, changelog {topic}/{partition} ends at epoch {last}: the changelog \
+         has lost data; restore the topic, or delete the job and start it from chosen offsets"
+    )]
+    ChangelogLost { topic: String, partition: PartitionId, stored: u64, last: u64 },
+    #[error("the header of epoch {epoch} belongs to job {found}, this task to {expected}")]
+    ForeignHeader { epoch: u64, found: String, expected: String },
+    #[error(
+        "input {topic}/{partition} starts at offset {start}, the position is {offset}: records {offset} to {} are gone \
+         by retention or truncation; restore them, or start the job anew from chosen offsets", start - 1
+    )]
+    InputGone { topic: String, partition: PartitionId, offset: i64, start: i64 },
+    #[error("input {topic}/{partition} ends at offset {end}, the position is {offset}: the topic has lost records")]
+    InputShrunk { topic: String, partition: PartitionId, offset: i64, end: i64 },
+    #[error("topic {topic} has id {found}, the task was deployed on {expected}: it was made again under its name")]
+    TopicChanged { topic: String, expected: TopicId, found: TopicId },
+    #[error("read {topic}/{partition}: record {offset} came where {expected} was asked for")]
+    OutOfPlace { topic: String, partition: PartitionId, offset: i64, expected: i64 },
+    #[error("read {topic}/{partition}: the reader brought records that nobody asked for")]
+    Unasked { topic: String, partition: PartitionId },
+    #[error("start operator {operator}: {found}")]
+    Module { operator: String, found: String },
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Log(error) => error.kind(),
+            Self::State(error) => error.kind(),
+            Self::Operator(error) => error.kind(),
+            Self::Indefinite { .. } | Self::ChangelogStuck { .. } => Kind::Retry,
+            Self::Module { .. } => Kind::Guest,
+            Self::Encode { .. } | Self::OutOfPlace { .. } | Self::Unasked { .. } => Kind::Bug,
+            Self::Changelog { .. }
+            | Self::NoHeader { .. }
+            | Self::ChangelogLost { .. }
+            | Self::ForeignHeader { .. }
+            | Self::InputGone { .. }
+            | Self::InputShrunk { .. }
+            | Self::TopicChanged { .. } => Kind::Corrupt,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The input partitions of one task and how far each has been read.
+//!
+//! Owns the positions of the open epoch. They become true only in a committed header; a position is
+//! always the next offset. Every batch is checked against the position that was asked for.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::plan::{SourcePlan, TaskPlan};
+use crate::log::{Assignment, Isolation, Log, Reader};
+use crate::model::{NextOffset, PartitionBatch, PartitionId};
+
+pub struct Input {
+    /// Position among the plan's sources.
+    pub source: usize,
+    pub partition: PartitionId,
+    pub next: NextOffset,
+    /// Of the last committed header.
+    pub committed: NextOffset,
+}
+
+/// In the order of the plan's sources and their partitions; the watermark counts inputs the same way.
+pub struct Inputs {
+    entries: Vec<Input>,
+}
+
+impl Inputs {
+    /// `position` gives the committed position of a source's partition; a partition that no header
+    /// knows yet starts at its first offset.
+    pub fn new(plan: &TaskPlan, position: impl Fn(&SourcePlan, PartitionId) -> Option<NextOffset>) -> Self {
+        let mut entries = Vec::new();
+        for (source, of) in plan.sources.iter().enumerate() {
+            for &partition in &of.partitions {
+                let next = position(of, partition).unwrap_or(NextOffset(0));
+                entries.push(Input { source, partition, next, committed: next });
+            }
+        }
+        Self { entries }
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Input> {
+        self.entries.iter()
+    }
+
+    /// Where the reader starts, after checking that every topic is still the one that the plan means
+    /// and still holds the position: nothing ever starts silently from anywhere else.
+    pub fn assignments(&self, plan: &TaskPlan, log: &dyn Log) -> Result<Vec<Assignment>, Error> {
+        let mut assignments = Vec::with_capacity(self.entries.len());
+        for input in &self.entries {
+            let topic = &plan.sources[input.source].topic;
+            let (partition, offset) = (input.partition, input.next.0);
+            let start = log.start_offset(&topic.name, partition)?;
+            let end = log.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?;
+            if offset < start {
+                let topic = topic.name.clone();
+                return Err(Error::InputGone { topic, partition, offset, start });
+            }
+            if offset > end {
+                let topic = topic.name.clone();
+                return Err(Error::InputShrunk { topic, partition, offset, end });
+            }
+            assignments.push(Assignment { topic: topic.name.clone(), id: topic.id, partition, offset });
+        }
+        Ok(assignments)
+    }
+
+    /// Moves the position behind the batch and tells which input it is.
+    pub fn accept(&mut self, plan: &TaskPlan, batch: &PartitionBatch) -> Result<usize, Error> {
+        let found = self.entries.iter_mut().enumerate().find(|(_, input)| {
+            input.partition == batch.partition && plan.sources[input.source].topic.name == batch.topic
+        });
+        let (Some((index, input)), Some(&first), Some(&last)) = (found, batch.offsets.first(), batch.offsets.last())
+        else {
+            return Err(Error::Unasked { topic: batch.topic.clone(), partition: batch.partition });
+        };
+        if first < input.next.0 {
+            let (topic, partition) = (batch.topic.clone(), batch.partition);
+            return Err(Error::OutOfPlace { topic, partition, offset: first, expected: input.next.0 });
+        }
+        input.next = NextOffset::after(last);
+        Ok(index)
+    }
+
+    /// Moves over what will never be delivered (markers, aborted records) where no record of the open
+    /// epoch stands before it, so that lag comes to nothing at the end of an input.
+    pub fn skip_gaps(&mut self, plan: &TaskPlan, reader: &dyn Reader) {
+        for input in &mut self.entries {
+            let topic = &plan.sources[input.source].topic.name;
+            let Some(position) = reader.position(topic, input.partition) else { continue };
+            if input.next == input.committed && position > input.next.0 {
+                input.next = NextOffset(position);
+                input.committed = input.next;
+            }
+        }
+    }
+
+    /// The open epoch has been committed.
+    pub fn committed(&mut self) {
+        self.entries.iter_mut().for_each(|input| input.committed = input.next);
+    }
+
+    /// Committed positions by source id and partition.
+    pub fn positions(&self, plan: &TaskPlan) -> BTreeMap<String, BTreeMap<i32, i64>> {
+        let mut positions: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
+        for input in &self.entries {
+            let of_source = positions.entry(plan.sources[input.source].id.clone()).or_default();
+            of_source.insert(input.partition, input.committed.0);
+        }
+        positions
+    }
+
+    /// Records and markers between the committed positions and the ends of the inputs.
+    pub fn lag(&self, plan: &TaskPlan, log: &dyn Log) -> Result<u64, Error> {
+        let mut lag = 0;
+        for input in &self.entries {
+            let topic = &plan.sources[input.source].topic.name;
+            let end = log.end_offset(topic, input.partition, Isolation::ReadCommitted)?;
+            lag += end.saturating_sub(input.committed.0).max(0) as u64;
+        }
+        Ok(lag)
+    }
+}

@@ -1,0 +1,424 @@
+//! Taking a task over and bringing its state to where the changelog says it stands.
+//!
+//! Order matters: the writer first (it fences and ends what a predecessor left open), then the
+//! changelog to its end, then a claim; only then is anything read from the inputs. The changelog is
+//! the truth; the local store is used only where exactly the header that it names stands in the chain.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::inputs::Inputs;
+use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef};
+use super::session::{Head, OpenEpoch, Session};
+use super::swap::Swaps;
+use super::worker::Surroundings;
+use super::{Error, changelog};
+use crate::checkpoint::{
+    self, Delta, FORMAT_START_HASH, Header, HeaderKind, InputPosition, OperatorVersion, StateVersion,
+};
+use crate::codec::Decoded;
+use crate::env::failpoint;
+use crate::log::{CommitOutcome, Isolation, Log};
+use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionBatch, PartitionId, Uid};
+use crate::operator::bad_record::BadRecords;
+use crate::operator::chain::Chain;
+use crate::operator::migration::{Migrations, Migrator};
+use crate::operator::outlet::{Outlet, Route, Share};
+use crate::operator::sink::Sink;
+use crate::operator::transform::{CallLimits, Transform};
+use crate::state::{Changes, Marker, OperatorStates, StateSettings, TaskState};
+use crate::wasm::contract::Description;
+use crate::watermark::TaskWatermark;
+
+/// Commits header 0: where the task starts, resolved once. Does nothing where the task has headers.
+///
+/// # Errors
+/// Those of the log; [`Error::Indefinite`] where the caller must try again.
+pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
+    let mut writer = log.writer(&plan.transactional_id())?;
+    let mut found = false;
+    let start = log.start_offset(&plan.changelog.name, plan.task as i32)?;
+    changelog::read_to_end(log, plan, start, |_, _| {
+        found = true;
+        Ok(())
+    })?;
+    if found {
+        return Ok(());
+    }
+    let header = header_zero(plan);
+    let chunks = checkpoint::encode_delta(
+        &header,
+        &Default::default(),
+        &Default::default(),
+        changelog::chunk_bytes(&plan.changelog),
+    )
+    .map_err(|source| Error::Encode { epoch: 0, source })?;
+    writer.begin()?;
+    changelog::append(writer.as_mut(), &plan.changelog, plan.task, &chunks)?;
+    match writer.commit()? {
+        CommitOutcome::Committed => Ok(()),
+        CommitOutcome::Indefinite(source) => Err(Error::Indefinite { epoch: 0, source }),
+    }
+}
+
+fn header_zero(plan: &TaskPlan) -> Header {
+    let inputs = plan.sources.iter().flat_map(|source| {
+        source.partitions.iter().zip(&source.start).map(|(&partition, &next)| InputPosition {
+            source: source.id.clone(),
+            topic_id: source.topic.id,
+            partition,
+            next_offset: next,
+            leader_epoch: -1,
+            watermark: BEFORE_ALL_TIME,
+            idle: false,
+            upstream: Vec::new(),
+        })
+    });
+    Header {
+        kind: HeaderKind::Start,
+        job: plan.job.uid,
+        incarnation: plan.job.incarnation,
+        owner: Uid([0; 16]),
+        claim: 0,
+        group_generation: -1,
+        epoch: 0,
+        previous: FORMAT_START_HASH,
+        inputs: inputs.collect(),
+        emitted_watermark: BEFORE_ALL_TIME,
+        processing_time: BEFORE_ALL_TIME,
+        base: None,
+        swap: None,
+        operators: plan.operators.iter().map(|op| operator_version(&op.id, &op.module, None)).collect(),
+    }
+}
+
+/// What a header says of the module that an operator runs.
+pub(super) fn operator_version(id: &str, module: &ModuleRef, migrator: Option<Digest>) -> OperatorVersion {
+    let states = module.description().states.iter();
+    OperatorVersion {
+        id: id.to_owned(),
+        module: module.digest,
+        migrator,
+        states: states.map(|s| StateVersion { name: s.name.clone(), version: s.version }).collect(),
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Takes over and recovers. A held session reads no input.
+    pub fn recover(around: &'a Surroundings, hold: bool) -> Result<Self, Error> {
+        let started = around.clock.elapsed();
+        let (plan, log) = (&around.plan, around.log.as_ref());
+        check_topics(plan, log)?;
+        let writer = log.writer(&plan.transactional_id())?;
+        failpoint("recovery-after-init");
+        let (mut state, head) = restore(plan, log)?;
+        failpoint("recovery-after-read");
+        let modules = modules_of(around, &head.header)?;
+        state.bind(&bindings(plan, &modules))?;
+        let chain = build_chain(around, &head.header, &modules)?;
+        let inputs = Inputs::new(plan, |source, partition| position(&head.header, source, partition));
+        let mut watermark = TaskWatermark::new(
+            plan.sources.iter().flat_map(|source| source.partitions.iter().map(|_| source.watermark.clone())),
+        );
+        restore_watermark(&mut watermark, plan, &inputs, &head.header);
+        let mut reader = log.reader(Isolation::ReadCommitted)?;
+        if !hold {
+            reader.assign(&inputs.assignments(plan, log)?)?;
+        }
+        let mut session = Self {
+            around,
+            owner: Uid::random(),
+            reader,
+            writer,
+            state,
+            chain,
+            watermark,
+            inputs,
+            emitted_watermark: head.header.emitted_watermark,
+            head,
+            epoch: OpenEpoch::default(),
+            swaps: Swaps::default(),
+            hold,
+            batch: PartitionBatch::default(),
+            decoded: Decoded::default(),
+            lag_asked: None,
+            late: 0,
+        };
+        session.commit(HeaderKind::Claim)?;
+        failpoint("recovery-after-claim");
+        session.announce(started);
+        Ok(session)
+    }
+
+    /// The header that this epoch would commit.
+    pub fn next_header(&self, kind: HeaderKind) -> Header {
+        let plan = self.plan();
+        let last = &self.head.header;
+        let marks = self.watermark.snapshot();
+        let inputs = self.inputs.iter().zip(marks).map(|(input, mark)| {
+            let source = &plan.sources[input.source];
+            InputPosition {
+                source: source.id.clone(),
+                topic_id: source.topic.id,
+                partition: input.partition,
+                next_offset: input.next,
+                leader_epoch: -1,
+                watermark: mark.watermark,
+                idle: mark.idle,
+                upstream: Vec::new(),
+            }
+        });
+        let operators = self.chain.transforms.iter();
+        Header {
+            kind,
+            job: plan.job.uid,
+            incarnation: plan.job.incarnation,
+            owner: self.owner,
+            claim: last.claim + u64::from(kind == HeaderKind::Claim),
+            group_generation: -1,
+            epoch: last.epoch + 1,
+            previous: self.head.hash,
+            inputs: inputs.collect(),
+            emitted_watermark: self.emitted_watermark,
+            processing_time: last.processing_time.max(self.around.clock.now()),
+            base: last.base.clone(),
+            swap: self.swaps.in_force.or(last.swap),
+            operators: operators.map(|t| operator_version(&t.id, t.module(), t.migrations.migrator())).collect(),
+        }
+    }
+
+    fn announce(&self, started: std::time::Duration) {
+        let took = self.around.clock.elapsed().saturating_sub(started);
+        let (job, task, epoch) = (&self.plan().job.name, self.plan().task, self.head.header.epoch);
+        tracing::info!(%job, task, epoch, recovery_ms = took.as_millis() as u64, "task recovered");
+        self.around.update(|status| {
+            status.recovery_us = took.as_micros() as u64;
+            status.modules = self.module_status();
+        });
+    }
+}
+
+/// A topic that was made again under its name is another topic.
+fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
+    let sources = plan.sources.iter().map(|source| &source.topic);
+    let sinks = plan.sinks.iter().map(|sink| &sink.topic);
+    for topic in sources.chain(sinks).chain([&plan.changelog, &plan.dead_letters]) {
+        let TopicRef { name, id, .. } = topic;
+        let found = log.topic(name)?.id;
+        if found != *id {
+            return Err(Error::TopicChanged { topic: name.clone(), expected: *id, found });
+        }
+    }
+    Ok(())
+}
+
+/// State and last header: from the local store and the tail behind it, or from the whole changelog.
+fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
+    let settings = StateSettings { cache_bytes: plan.settings.cache_bytes, ..StateSettings::default() };
+    let (mut state, marker) = TaskState::open(&plan.state_dir, &settings)?;
+    if let Some(marker) = marker {
+        match replay_behind(plan, log, &mut state, marker)? {
+            Some(head) => return Ok((state, head)),
+            None => {
+                tracing::warn!(dir = %plan.state_dir.display(), epoch = marker.epoch, "local store is not in the chain: rebuilding it");
+                drop(state);
+                state = fresh_store(&plan.state_dir, &settings)?;
+            }
+        }
+    }
+    let start = log.start_offset(&plan.changelog.name, plan.task as i32)?;
+    let mut head: Option<Head> = None;
+    changelog::read_to_end(log, plan, start, |offset, delta| replay(plan, &mut state, &mut head, offset, delta))?;
+    match head {
+        Some(head) => Ok((state, head)),
+        None => Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
+    }
+}
+
+fn fresh_store(dir: &Path, settings: &StateSettings) -> Result<TaskState, Error> {
+    TaskState::wipe(dir)?;
+    Ok(TaskState::open(dir, settings)?.0)
+}
+
+/// Replays what stands behind the header that the store names. `None` where that header is not the
+/// one that stands at its place.
+fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: Marker) -> Result<Option<Head>, Error> {
+    let (topic, partition) = (&plan.changelog.name, plan.task as i32);
+    let end = log.end_offset(topic, partition, Isolation::ReadUncommitted)?;
+    let lost = |last| Error::ChangelogLost { topic: topic.clone(), partition, stored: marker.epoch, last };
+    if marker.header_offset >= end {
+        return Err(lost(0));
+    }
+    if marker.header_offset < log.start_offset(topic, partition)? {
+        return Ok(None);
+    }
+    let mut head: Option<Head> = None;
+    let (mut foreign, mut last) = (false, 0);
+    changelog::read_to_end(log, plan, marker.header_offset, |offset, delta| {
+        last = delta.header.epoch;
+        if head.is_none() {
+            let hash = delta.header.hash();
+            foreign |= hash != marker.header_hash || delta.header.epoch != marker.epoch;
+            head = Some(Head { hash, header: delta.header });
+            return Ok(());
+        }
+        if foreign { Ok(()) } else { replay(plan, state, &mut head, offset, delta) }
+    })?;
+    match head {
+        None => Err(lost(0)),
+        Some(_) if foreign && last < marker.epoch => Err(lost(last)),
+        Some(_) if foreign => Ok(None),
+        Some(head) => Ok(Some(head)),
+    }
+}
+
+/// Checks one delta against the chain and puts its changes into the store.
+fn replay(
+    plan: &TaskPlan,
+    state: &mut TaskState,
+    head: &mut Option<Head>,
+    offset: i64,
+    delta: Delta,
+) -> Result<(), Error> {
+    let Delta { header, keys, values } = delta;
+    if header.job != plan.job.uid {
+        let (found, expected) = (header.job.to_string(), plan.job.uid.to_string());
+        return Err(Error::ForeignHeader { epoch: header.epoch, found, expected });
+    }
+    checkpoint::check_chain(head.as_ref().map(|head| (&head.header, head.hash)), &header).map_err(|source| {
+        Error::Changelog { topic: plan.changelog.name.clone(), partition: plan.task as i32, offset, source }
+    })?;
+    let hash = header.hash();
+    let marker = Marker { epoch: header.epoch, header_offset: offset, header_hash: hash };
+    state.replay(&Changes { keys, values }, marker)?;
+    *head = Some(Head { header, hash });
+    Ok(())
+}
+
+fn position(header: &Header, source: &SourcePlan, partition: PartitionId) -> Option<NextOffset> {
+    let known = header.inputs.iter().find(|input| input.source == source.id && input.partition == partition);
+    known.map(|input| input.next_offset)
+}
+
+fn restore_watermark(watermark: &mut TaskWatermark, plan: &TaskPlan, inputs: &Inputs, header: &Header) {
+    for (i, input) in inputs.iter().enumerate() {
+        let source = &plan.sources[input.source].id;
+        let known = header.inputs.iter().find(|at| at.source == *source && at.partition == input.partition);
+        match known {
+            Some(known) => watermark.restore(i, known.watermark, known.idle),
+            // A partition that is new starts at the emitted watermark: it must not hold time back.
+            None => watermark.restore(i, header.emitted_watermark, false),
+        }
+    }
+}
+
+/// The module of every operator, as the header says; the plan's own where it is the same.
+fn modules_of(around: &Surroundings, header: &Header) -> Result<Vec<ModuleRef>, Error> {
+    let operators = around.plan.operators.iter();
+    operators
+        .map(|operator| {
+            let version = header.operators.iter().find(|version| version.id == operator.id);
+            match version {
+                Some(version) if version.module != operator.module.digest => load(around, &operator.id, version.module),
+                _ => Ok(operator.module.clone()),
+            }
+        })
+        .collect()
+}
+
+fn load(around: &Surroundings, operator: &str, digest: Digest) -> Result<ModuleRef, Error> {
+    around.modules.module(operator, digest).map_err(|found| Error::Module { operator: operator.to_owned(), found })
+}
+
+pub(super) fn bindings(plan: &TaskPlan, modules: &[ModuleRef]) -> Vec<OperatorStates> {
+    let of = plan.operators.iter().zip(modules);
+    of.map(|(operator, module)| {
+        let description = module.description();
+        OperatorStates {
+            id: operator.id.clone(),
+            states: description.states.iter().map(|state| state.name.clone()).collect(),
+            timers: description.timers.iter().map(|timer| timer.name.clone()).collect(),
+        }
+    })
+    .collect()
+}
+
+fn build_chain(around: &Surroundings, header: &Header, modules: &[ModuleRef]) -> Result<Chain, Error> {
+    let plan = &around.plan;
+    let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
+    let mut transforms = Vec::with_capacity(plan.operators.len());
+    for (index, operator) in plan.operators.iter().enumerate() {
+        let module = modules[index].clone();
+        let version = header.operators.iter().find(|version| version.id == operator.id);
+        let migrator = match version.and_then(|version| version.migrator) {
+            Some(digest) => Some(instantiate_migrator(around, &operator.id, &module, digest)?),
+            None => None,
+        };
+        let migrations = Migrations::new(index, &module.description().states, migrator);
+        let mut transform = Transform::new(&plan.job.name, &operator.id, index, module, migrations);
+        transform.reroute(routes_of(plan, modules, index), &keyed);
+        transforms.push(transform);
+    }
+    let share = Share { task: plan.task, parallelism: plan.parallelism };
+    let outlet = Outlet::new(plan.sinks.iter().map(sink).collect(), bad_records(plan), share, keyed);
+    let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
+    let sources = plan.sources.iter().map(|source| (source.id.clone(), source.topic.name.clone())).collect();
+    let settings = &plan.settings;
+    let limits = CallLimits { max_records: settings.batch_max_records, max_bytes: settings.batch_max_bytes };
+    Ok(Chain::new(transforms, outlet, source_routes, sources, limits, settings.timer_batch))
+}
+
+fn instantiate_migrator(
+    around: &Surroundings,
+    operator: &str,
+    running: &ModuleRef,
+    digest: Digest,
+) -> Result<Migrator, Error> {
+    let module = if digest == running.digest { running.clone() } else { load(around, operator, digest)? };
+    let guest = module
+        .instantiate(&around.plan.job.name, operator, &[])
+        .map_err(|error| Error::Module { operator: operator.to_owned(), found: format!("{module} {error}") })?;
+    Ok(Migrator::new(module, guest))
+}
+
+fn sink(plan: &SinkPlan) -> Sink {
+    Sink::new(&plan.id, &plan.topic.name, plan.topic.partitions, plan.topic.max_record_bytes, plan.timestamp)
+}
+
+fn bad_records(plan: &TaskPlan) -> BadRecords {
+    let topic = &plan.dead_letters;
+    let partition = (plan.task % topic.partitions.max(1)) as i32;
+    BadRecords::new(&plan.job.name, plan.bad_records, &topic.name, partition, topic.max_record_bytes)
+}
+
+/// Per output of operator `index`, in its module's order, where it leads. The plan's numbers are those
+/// of the plan's own module; outputs and inputs are matched by name, so that another version may
+/// declare them in another order.
+pub(super) fn routes_of(plan: &TaskPlan, modules: &[ModuleRef], index: usize) -> Vec<Vec<Route>> {
+    let planned = plan.operators[index].module.description();
+    let outputs = modules[index].description().outputs.iter();
+    outputs
+        .map(|name| match planned.outputs.iter().position(|output| output == name) {
+            Some(output) => routes_from(plan, modules, Origin::Output { operator: index, output: output as u8 }),
+            None => Vec::new(),
+        })
+        .collect()
+}
+
+pub(super) fn routes_from(plan: &TaskPlan, modules: &[ModuleRef], from: Origin) -> Vec<Route> {
+    let sinks = plan.sinks.iter().enumerate().filter(|(_, sink)| sink.from == from).map(|(s, _)| Route::Sink(s));
+    let operators = plan.operators.iter().enumerate().flat_map(|(operator, planned)| {
+        let inputs = planned.inputs.iter().filter(move |(origin, _)| *origin == from);
+        inputs.map(move |&(_, input)| {
+            let input = renumber(planned.module.description(), modules[operator].description(), input);
+            Route::Operator { operator, input }
+        })
+    });
+    operators.chain(sinks).collect()
+}
+
+fn renumber(planned: &Arc<Description>, running: &Arc<Description>, input: u8) -> u8 {
+    let name = planned.inputs.get(input as usize);
+    let position = name.and_then(|name| running.inputs.iter().position(|input| input == name));
+    position.map_or(input, |position| position as u8)
+}

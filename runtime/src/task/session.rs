@@ -1,0 +1,317 @@
+//! A session: one ownership of a task, from its recovery to its end. The straight loop and the commit.
+//!
+//! poll → decode → watermark → operators → state → emit → commit, in [`Session::step`].
+//! Owns everything that belongs to the open epoch. After any error the whole session is dropped and
+//! with it the overlay; nothing is repaired in place.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use super::handle::{Command, Phase};
+use super::inputs::Inputs;
+use super::plan::TaskPlan;
+use super::swap::Swaps;
+use super::worker::Surroundings;
+use super::{Error, changelog};
+use crate::checkpoint::{self, Header, HeaderKind};
+use crate::codec::Decoded;
+use crate::env::failpoint;
+use crate::log::{Budget, CommitOutcome, Isolation, Reader, Writer};
+use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, Uid};
+use crate::operator::chain::Chain;
+use crate::state::{Marker, TaskState};
+use crate::wasm::contract::Moment;
+use crate::watermark::TaskWatermark;
+
+/// How long a poll waits when nothing else is to be done; commands wait no longer than that.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// Asking every input for its end costs a call each: for the lag this often is enough.
+const LAG_EVERY: Duration = Duration::from_millis(250);
+
+pub(super) enum Ended {
+    Stopped,
+}
+
+/// The last committed header and what the next one repeats of it.
+pub(super) struct Head {
+    pub header: Header,
+    pub hash: [u8; 32],
+}
+
+/// What the open epoch has done so far.
+#[derive(Default)]
+pub(super) struct OpenEpoch {
+    opened: Duration,
+    records: u64,
+    newest: Option<EventTime>,
+    writing: bool,
+    emitted: u64,
+}
+
+pub(super) struct Session<'a> {
+    pub around: &'a Surroundings,
+    /// Random per takeover.
+    pub owner: Uid,
+    pub reader: Box<dyn Reader>,
+    pub writer: Box<dyn Writer>,
+    pub state: TaskState,
+    pub chain: Chain,
+    pub watermark: TaskWatermark,
+    pub inputs: Inputs,
+    /// How far the operators' event time has come.
+    pub emitted_watermark: EventTime,
+    pub head: Head,
+    pub epoch: OpenEpoch,
+    pub swaps: Swaps,
+    /// Obeys commands and does nothing else, until another version is swapped in.
+    pub hold: bool,
+    pub batch: PartitionBatch,
+    pub decoded: Decoded,
+    pub lag_asked: Option<Duration>,
+    pub late: u64,
+}
+
+impl Session<'_> {
+    pub fn plan(&self) -> &TaskPlan {
+        &self.around.plan
+    }
+
+    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<Ended, Error> {
+        loop {
+            if let Some(ended) = self.obey(commands)? {
+                return Ok(ended);
+            }
+            if !self.hold {
+                self.step()?;
+            }
+        }
+    }
+
+    fn obey(&mut self, commands: &Receiver<Command>) -> Result<Option<Ended>, Error> {
+        loop {
+            let command =
+                if self.hold { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
+            match command {
+                Ok(Command::PrepareSwap { swap, operator, module, reply }) => {
+                    self.prepare_swap(swap, operator, module, reply);
+                }
+                Ok(Command::SwitchSwap { swap, reply }) => self.switch_swap(swap, &reply)?,
+                Ok(Command::AbandonSwap { swap }) => self.swaps.abandon(swap),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    if !self.hold {
+                        self.commit(HeaderKind::Epoch)?;
+                    }
+                    return Ok(Some(Ended::Stopped));
+                }
+                Err(TryRecvError::Empty) => return Ok(None),
+            }
+        }
+    }
+
+    /// A record's way. One batch.
+    pub(super) fn step(&mut self) -> Result<(), Error> {
+        let budget = self.budget();
+        let wait = self.wait();
+        let polled = self.reader.poll(budget, wait, &mut self.batch)?;
+        if polled {
+            let input = self.inputs.accept(&self.around.plan, &self.batch)?;
+            let source = self.inputs.iter().nth(input).map_or(0, |input| input.source);
+            let plan = &self.around.plan.sources[source];
+            plan.codec.decode(&self.batch, plan.keyed.then_some(plan.topic.partitions), &mut self.decoded);
+            self.observe(input);
+            self.chain.feed(source, &self.batch, &self.decoded, self.emitted_watermark)?;
+            let moment = self.moment();
+            self.chain.process(&mut self.state, moment)?;
+            self.epoch.records += self.batch.len() as u64;
+            let open = self.epoch.records;
+            self.around.update(|status| status.open_records = open);
+        } else {
+            self.inputs.skip_gaps(&self.around.plan, self.reader.as_ref());
+            self.watch_lag()?;
+        }
+        self.advance(!polled)?;
+        self.emit()?;
+        self.sweep(!polled)?;
+        if self.due() {
+            self.commit(HeaderKind::Epoch)?;
+        }
+        Ok(())
+    }
+
+    /// The last poll brought nothing and nothing waits to be migrated.
+    #[cfg(test)]
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.batch.is_empty() && self.wait() > Duration::ZERO
+    }
+
+    fn budget(&self) -> Budget {
+        let settings = &self.plan().settings;
+        Budget { max_records: settings.poll_max_records, max_bytes: settings.batch_max_bytes }
+    }
+
+    /// Until the open epoch is due; not at all while there is something to sweep.
+    fn wait(&self) -> Duration {
+        if self.chain.transforms.iter().any(|transform| transform.migrations.pending()) {
+            return Duration::ZERO;
+        }
+        if self.is_unchanged() {
+            return IDLE_WAIT;
+        }
+        let age = self.around.clock.elapsed().saturating_sub(self.epoch.opened);
+        self.plan().settings.commit_interval.saturating_sub(age).min(IDLE_WAIT)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { watermark: self.emitted_watermark, now: self.around.clock.now() }
+    }
+
+    fn observe(&mut self, input: usize) {
+        let times = &self.decoded.event_times;
+        self.watermark.observe(input, times, self.around.clock.elapsed());
+        if self.emitted_watermark != BEFORE_ALL_TIME {
+            self.late += times.iter().filter(|&&time| time <= self.emitted_watermark).count() as u64;
+        }
+        self.epoch.newest = self.epoch.newest.max(times.iter().copied().max());
+    }
+
+    /// Event time advances behind a batch; then the timers that have come due fire, in bounded
+    /// batches and across as many epochs as it takes. Only when none is left has the watermark passed.
+    fn advance(&mut self, caught_up: bool) -> Result<(), Error> {
+        let reached = self.watermark.advance(self.around.clock.elapsed(), caught_up).max(self.emitted_watermark);
+        let overdue = self.chain.next_timer(&mut self.state)?.is_some_and(|time| time <= reached);
+        if overdue {
+            let moment = self.moment();
+            while self.chain.fire_next(&mut self.state, reached, moment)? {
+                self.epoch.records += 1;
+                self.emit()?;
+                if self.due() {
+                    self.commit(HeaderKind::Epoch)?;
+                }
+            }
+        }
+        self.emitted_watermark = reached;
+        Ok(())
+    }
+
+    /// What the guests have emitted goes to the writer, batch by batch.
+    fn emit(&mut self) -> Result<(), Error> {
+        if self.chain.outlet.bytes() == 0 && self.chain.outlet.bad.is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        let writer = &mut self.writer;
+        for sink in &mut self.chain.outlet.sinks {
+            self.epoch.emitted += sink.drain(|batch| writer.append(batch))?;
+        }
+        if !self.chain.outlet.bad.is_empty() {
+            writer.append(self.chain.outlet.bad.letters())?;
+            self.chain.outlet.bad.clear();
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        if !self.epoch.writing {
+            self.writer.begin()?;
+            self.epoch.writing = true;
+        }
+        Ok(())
+    }
+
+    /// Nothing has happened that a commit would have to keep.
+    fn is_unchanged(&self) -> bool {
+        self.epoch.records == 0
+            && !self.epoch.writing
+            && self.state.overlay_bytes() == 0
+            && self.emitted_watermark == self.head.header.emitted_watermark
+    }
+
+    fn due(&self) -> bool {
+        let settings = &self.plan().settings;
+        if self.is_unchanged() {
+            return false;
+        }
+        let age = self.around.clock.elapsed().saturating_sub(self.epoch.opened);
+        age >= settings.commit_interval || self.state.overlay_bytes() >= settings.epoch_max_bytes
+    }
+
+    /// The only commit point: output, dead letters, state changes, timers, positions, watermark and
+    /// module versions become durable together or not at all.
+    pub fn commit(&mut self, kind: HeaderKind) -> Result<(), Error> {
+        if kind == HeaderKind::Epoch && self.is_unchanged() {
+            return Ok(());
+        }
+        failpoint("epoch-open");
+        let started = self.around.clock.elapsed();
+        self.emit()?;
+        self.begin()?;
+        let header = self.next_header(kind);
+        let hash = header.hash();
+        let offset = self.append_delta(&header)?;
+        failpoint("before-commit");
+        match self.writer.commit()? {
+            CommitOutcome::Committed => {}
+            CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
+        }
+        failpoint("after-commit");
+        self.state.apply(Marker { epoch: header.epoch, header_offset: offset, header_hash: hash })?;
+        failpoint("after-apply");
+        self.head = Head { header, hash };
+        self.inputs.committed();
+        self.committed(started)
+    }
+
+    /// Appends the epoch's delta and tells where in the changelog it stands: this task is the only
+    /// writer of its partition, so its next record goes to the present end.
+    fn append_delta(&mut self, header: &Header) -> Result<i64, Error> {
+        let plan = &self.around.plan;
+        let topic = &plan.changelog;
+        let changes = self.state.delta();
+        let chunks = checkpoint::encode_delta(header, &changes.keys, &changes.values, changelog::chunk_bytes(topic))
+            .map_err(|source| Error::Encode { epoch: header.epoch, source })?;
+        let end = self.around.log.end_offset(&topic.name, plan.task as i32, Isolation::ReadUncommitted)?;
+        changelog::append(self.writer.as_mut(), topic, plan.task, &chunks)?;
+        Ok(end)
+    }
+
+    /// Opens the next epoch and tells the world about the last one.
+    fn committed(&mut self, started: Duration) -> Result<(), Error> {
+        let now = self.around.clock.elapsed();
+        let epoch = std::mem::replace(&mut self.epoch, OpenEpoch { opened: now, ..OpenEpoch::default() });
+        self.watch_lag()?;
+        let freshness = epoch.newest.map(|newest| self.around.clock.now().saturating_sub(newest));
+        self.around.update(|status| {
+            if !self.hold {
+                status.phase = Phase::Running;
+                status.error = None;
+                status.error_kind = None;
+            }
+            status.epoch = self.head.header.epoch;
+            status.watermark = self.emitted_watermark;
+            status.records_in += epoch.records;
+            status.records_out += epoch.emitted;
+            status.dead_letters = self.chain.outlet.bad.dead_lettered;
+            status.skipped = self.chain.outlet.bad.skipped;
+            status.late = self.late;
+            status.traps = self.chain.faults();
+            status.commits += 1;
+            status.open_records = 0;
+            status.freshness_ns = freshness.or(status.freshness_ns);
+            status.commit_us = now.saturating_sub(started).as_micros() as u64;
+            status.positions = self.inputs.positions(&self.around.plan);
+            status.migrating = self.chain.transforms.iter().any(|transform| transform.migrations.pending());
+        });
+        Ok(())
+    }
+
+    fn watch_lag(&mut self) -> Result<(), Error> {
+        let now = self.around.clock.elapsed();
+        if self.lag_asked.is_some_and(|asked| now.saturating_sub(asked) < LAG_EVERY) {
+            return Ok(());
+        }
+        self.lag_asked = Some(now);
+        let lag = self.inputs.lag(&self.around.plan, self.around.log.as_ref())?;
+        self.around.update(|status| status.lag = lag);
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use super::guests::Counter;
+use super::harness::Bench;
+
+const MS: i64 = 1_000_000;
+
+/// Two keys in both partitions; timers set out of order, in the past and for the same moment.
+fn scenario(bench: &Bench) {
+    for (key, value, at_ms) in [
+        ("a", "1", 1_000),
+        ("d", &format!("timer:{}", 1_500 * MS)[..], 1_001),
+        ("a", &format!("timer:{}", 1_500 * MS), 1_002),
+        ("a", &format!("timer:{}", 1_200 * MS), 1_003),
+        ("a", &format!("timer:{}", 1_200 * MS), 1_003),
+        ("d", &format!("timer:{}", 900 * MS), 1_004),
+        ("a", "2", 2_000),
+        ("d", "3", 1_400),
+        ("d", "4", 2_000),
+    ] {
+        bench.send(key, value, at_ms);
+    }
+}
+
+/// The order of records, watermark and timers. Records come first, each call sees the watermark before
+/// the batch; then timers by (time, timer, key).
+const GOLDEN: &str = include_str!("golden/event-time.txt");
+
+#[test]
+fn records_watermark_and_timers_keep_their_order_at_every_batch_size() {
+    for batch in [1, 7, 256] {
+        let mut bench = Bench::counting();
+        bench.plan.settings.batch_max_records = batch;
+        bench.plan.settings.timer_batch = batch;
+        scenario(&bench);
+        bench.run().unwrap();
+        let found = bench.counts().join("\n") + "\n";
+        if std::env::var_os("FOREBAY_GOLDEN").is_some() {
+            std::fs::create_dir_all("src/task/tests/golden").unwrap();
+            std::fs::write("src/task/tests/golden/event-time.txt", &found).unwrap();
+        }
+        assert_eq!(found, GOLDEN, "at batch size {batch}");
+    }
+}
+
+#[test]
+fn timers_survive_the_end_of_a_process_and_the_loss_of_its_store() {
+    let bench = Bench::counting();
+    bench.send("a", &format!("timer:{}", 5_000 * MS), 1_000);
+    bench.send("d", "1", 1_000);
+    bench.run().unwrap();
+    assert_eq!(bench.counts().len(), 2);
+    crate::state::TaskState::wipe(&bench.plan.state_dir).unwrap();
+    bench.send("a", "1", 6_000);
+    bench.run().unwrap();
+    assert_eq!(bench.counts().len(), 3, "one partition still holds time back");
+    bench.send("d", "1", 6_000);
+    bench.run_uncommitted();
+    bench.run().unwrap();
+    let lines = bench.counts();
+    assert_eq!(lines.len(), 5);
+    assert!(lines[4].starts_with("a tick@5000000000 count=2"), "{lines:?}");
+}
+
+#[test]
+fn a_watermark_in_the_header_never_goes_back() {
+    let bench = Bench::counting();
+    bench.send("a", "1", 3_000);
+    bench.send("d", "1", 3_000);
+    let first = bench.run().unwrap().watermark;
+    assert_eq!(first, 3_000 * MS - 1);
+    bench.send("a", "1", 1_000);
+    let status = bench.run().unwrap();
+    assert_eq!(status.watermark, first);
+    assert_eq!(status.late, 1);
+}
+
+#[test]
+fn many_timers_fire_across_epochs_and_hold_the_watermark_back_meanwhile() {
+    let mut bench = Bench::new(&[("count", Counter::module(1))]);
+    bench.plan.settings.timer_batch = 10;
+    bench.plan.settings.commit_interval = Duration::ZERO;
+    for n in 0..100 {
+        bench.send(&format!("k{n}"), &format!("timer:{}", 2_000 * MS), 1_000);
+    }
+    bench.send("a", "1", 3_000);
+    bench.send("d", "1", 3_000);
+    let status = bench.run().unwrap();
+    assert_eq!(bench.counts().iter().filter(|line| line.contains("tick@")).count(), 100);
+    assert!(status.commits > 10, "{} commits", status.commits);
+}

@@ -1,0 +1,137 @@
+use std::time::Duration;
+
+use super::harness::{Bench, settle};
+use crate::error::Kind;
+use crate::log::Log;
+use crate::state::TaskState;
+use crate::task::Error;
+use crate::task::session::Session;
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+#[test]
+fn every_record_counts_once_over_sessions_that_end_and_sessions_that_die() {
+    let bench = Bench::counting();
+    for round in 0..3 {
+        bench.send_all(&[("a", "1"), ("b", "10"), ("a", "2")]);
+        bench.run_uncommitted();
+        bench.run().unwrap();
+        assert_eq!(bench.counts().len(), 3 * (round + 1));
+    }
+    let lines = bench.counts();
+    let of = |key: &str| -> Vec<_> {
+        let mine = lines.iter().filter(|line| line.starts_with(key));
+        mine.map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect()
+    };
+    assert_eq!(of("a"), ["1,1", "2,3", "3,4", "4,6", "5,7", "6,9"]);
+    assert_eq!(of("b"), ["1,10", "2,20", "3,30"]);
+}
+
+#[test]
+fn the_changelog_alone_is_enough() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1"), ("b", "2")]);
+    bench.run().unwrap();
+    TaskState::wipe(&bench.plan.state_dir).unwrap();
+    bench.send_all(&[("a", "5"), ("b", "5")]);
+    bench.run().unwrap();
+    let lines = sorted(bench.counts());
+    assert!(lines[1].starts_with("a v1 2,6"), "{lines:?}");
+    assert!(lines[3].starts_with("b v1 2,7"), "{lines:?}");
+}
+
+#[test]
+fn a_store_that_is_not_in_the_chain_is_rebuilt() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
+    let mut marker = marker.unwrap_or(crate::state::Marker { epoch: 1, header_offset: 2, header_hash: [0; 32] });
+    marker.header_hash = [9; 32];
+    state.apply(marker).unwrap();
+    state.flush().unwrap();
+    drop(state);
+    bench.send_all(&[("a", "2")]);
+    bench.run().unwrap();
+    assert!(bench.counts()[1].starts_with("a v1 2,3"), "{:?}", bench.counts());
+}
+
+#[test]
+fn a_task_without_a_header_stops() {
+    let mut bench = Bench::counting();
+    bench.plan.job.uid = crate::model::Uid([8; 16]);
+    bench.log.delete_topic(&bench.plan.changelog.name).unwrap();
+    let error = bench.run().unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_changelog_made_again_is_another_topic() {
+    let bench = Bench::counting();
+    let spec = bench.log.topic(&bench.plan.changelog.name).unwrap().spec;
+    bench.log.delete_topic(&spec.name).unwrap();
+    bench.log.create_topic(&spec).unwrap();
+    assert!(matches!(bench.run().unwrap_err(), Error::TopicChanged { .. }));
+}
+
+#[test]
+fn a_store_ahead_of_the_changelog_stops_the_task() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let (mut state, _) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
+    state.apply(crate::state::Marker { epoch: 99, header_offset: 1_000, header_hash: [1; 32] }).unwrap();
+    state.flush().unwrap();
+    drop(state);
+    let error = bench.run().unwrap_err();
+    assert!(matches!(error, Error::ChangelogLost { stored: 99, .. }), "{error}");
+}
+
+#[test]
+fn input_that_was_truncated_stops_the_task_and_names_the_gap() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1"), ("a", "2"), ("a", "3")]);
+    let partition = crate::model::murmur2::partition(b"a", super::harness::PARTITIONS);
+    bench.log.delete_records("numbers", partition, 2).unwrap();
+    let error = bench.run().unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("records 0 to 1 are gone"), "{error}");
+}
+
+#[test]
+fn an_input_made_again_under_its_name_stops_the_task() {
+    let bench = Bench::counting();
+    let spec = bench.log.topic("numbers").unwrap().spec;
+    bench.log.delete_topic("numbers").unwrap();
+    bench.log.create_topic(&spec).unwrap();
+    assert!(matches!(bench.run().unwrap_err(), Error::TopicChanged { .. }));
+}
+
+#[test]
+fn a_session_that_was_taken_over_commits_nothing_more() {
+    let mut bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    let around = bench.around();
+    let mut zombie = Session::recover(&around, false).unwrap();
+    while !zombie.is_caught_up() {
+        zombie.step().unwrap();
+    }
+    // On another machine: a state directory of its own.
+    bench.plan.state_dir = bench.dir.path().join("elsewhere");
+    bench.run().unwrap();
+    bench.clock.advance(Duration::from_secs(1));
+    let error = settle(&mut zombie, &bench).unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced, "{error}");
+    drop(zombie);
+    assert_eq!(bench.counts().len(), 1);
+}
+
+#[test]
+fn a_foreign_header_in_the_changelog_is_refused() {
+    let mut bench = Bench::counting();
+    bench.plan.job.uid = crate::model::Uid([8; 16]);
+    assert!(matches!(bench.run().unwrap_err(), Error::ForeignHeader { .. }));
+}
