@@ -52,12 +52,12 @@ impl CallBuilder {
         } else {
             let keys = call.record_keys.get_or_insert_default();
             keys.clear();
-            keys.extend_from(&flow.keys, range.clone());
+            keys.append_range(&flow.keys, range.clone());
         }
         if flow.inputs[range.clone()].iter().any(|&input| input != 0) {
             call.inputs.extend_from_slice(&flow.inputs[range.clone()]);
         }
-        call.values.extend_from(&flow.values, range.clone());
+        call.values.append_range(&flow.values, range.clone());
         call.event_times.extend_from_slice(&flow.event_times[range.clone()]);
         self.on_request(flow, range);
     }

@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::bad_record::BadRecord;
-use super::flow::{Flow, Lineage};
+use super::flow::Lineage;
 use super::outlet::{Outgoing, Outlet, Route};
 use super::transform::{CallContext, CallLimits, Transform};
 use crate::codec::Decoded;
