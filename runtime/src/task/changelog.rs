@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::plan::{TaskPlan, TopicRef};
-use crate::checkpoint::{Assembler, Delta};
+use crate::checkpoint::{self, Assembler, Delta};
 use crate::log::{Assignment, Budget, Isolation, Log, Writer};
 use crate::model::PartitionBatch;
 
@@ -46,18 +46,17 @@ pub fn read_to_end(
             if Assembler::starts(chunk) {
                 first_chunk = batch.offsets[i];
             }
-            let delta = assembler.push(chunk).map_err(|source| Error::Changelog {
-                topic: topic.name.clone(),
-                partition,
-                offset: batch.offsets[i],
-                source,
-            })?;
+            let delta = assembler.push(chunk).map_err(|source| error(topic, plan.task, batch.offsets[i], source))?;
             if let Some(delta) = delta {
                 visit(first_chunk, delta)?;
             }
         }
     }
     Ok(end)
+}
+
+pub fn error(topic: &TopicRef, task: u32, offset: i64, source: checkpoint::Error) -> Error {
+    Error::Changelog { topic: topic.name.clone(), partition: task as i32, offset, source }
 }
 
 /// Appends the chunks of a delta to the open epoch.

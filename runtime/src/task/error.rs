@@ -30,8 +30,6 @@ pub enum Error {
          has lost data; restore the topic, or delete the job and start it from chosen offsets"
     )]
     ChangelogLost { topic: String, partition: PartitionId, stored: u64, last: u64 },
-    #[error("the header of epoch {epoch} belongs to job {found}, this task to {expected}")]
-    ForeignHeader { epoch: u64, found: String, expected: String },
     #[error(
         "input {topic}/{partition} starts at offset {start}, the position is {offset}: records {offset} to {} are gone \
          by retention or truncation; restore them, or start the job anew from chosen offsets", start - 1
@@ -57,11 +55,10 @@ impl Error {
             Self::Operator(error) => error.kind(),
             Self::Indefinite { .. } | Self::ChangelogStuck { .. } => Kind::Retry,
             Self::Module { .. } => Kind::Guest,
+            Self::Changelog { source, .. } => source.kind(),
             Self::Encode { .. } | Self::OutOfPlace { .. } | Self::Unasked { .. } => Kind::Bug,
-            Self::Changelog { .. }
-            | Self::NoHeader { .. }
+            Self::NoHeader { .. }
             | Self::ChangelogLost { .. }
-            | Self::ForeignHeader { .. }
             | Self::InputGone { .. }
             | Self::InputShrunk { .. }
             | Self::TopicChanged { .. } => Kind::Corrupt,

@@ -14,7 +14,8 @@ use super::swap::Swaps;
 use super::worker::Surroundings;
 use super::{Error, changelog};
 use crate::checkpoint::{
-    self, Delta, FORMAT_START_HASH, Header, HeaderKind, InputPosition, OperatorVersion, StateVersion,
+    self, Chain as HeaderChain, Delta, Header, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion,
+    TaskIdentity,
 };
 use crate::codec::Decoded;
 use crate::env::failpoint;
@@ -65,10 +66,10 @@ fn header_zero(plan: &TaskPlan) -> Header {
     let inputs = plan.sources.iter().flat_map(|source| {
         source.partitions.iter().zip(&source.start).map(|(&partition, &next)| InputPosition {
             source: source.id.clone(),
-            topic_id: source.topic.id,
+            topic: source.topic.id,
             partition,
             next_offset: next,
-            leader_epoch: -1,
+            leader_epoch: None,
             watermark: BEFORE_ALL_TIME,
             idle: false,
             upstream: Vec::new(),
@@ -76,19 +77,27 @@ fn header_zero(plan: &TaskPlan) -> Header {
     });
     Header {
         kind: HeaderKind::Start,
-        job: plan.job.uid,
-        incarnation: plan.job.incarnation,
-        owner: Uid([0; 16]),
-        claim: 0,
-        group_generation: -1,
+        task: identity(plan),
+        owner: Owner { session: Uid::random(), claim: 0, generation: 0 },
         epoch: 0,
-        previous: FORMAT_START_HASH,
+        previous: [0; 32],
         inputs: inputs.collect(),
-        emitted_watermark: BEFORE_ALL_TIME,
+        watermark: BEFORE_ALL_TIME,
         processing_time: BEFORE_ALL_TIME,
         base: None,
         swap: None,
         operators: plan.operators.iter().map(|op| operator_version(&op.id, &op.module, None)).collect(),
+    }
+}
+
+/// Whose headers the changelog partition holds.
+fn identity(plan: &TaskPlan) -> TaskIdentity {
+    TaskIdentity {
+        job: plan.job.uid,
+        incarnation: plan.job.incarnation,
+        stage: plan.stage.clone(),
+        task: plan.task,
+        parallelism: plan.parallelism,
     }
 }
 
@@ -134,7 +143,7 @@ impl<'a> Session<'a> {
             chain,
             watermark,
             inputs,
-            emitted_watermark: head.header.emitted_watermark,
+            emitted_watermark: head.header.watermark,
             head,
             epoch: OpenEpoch::default(),
             swaps: Swaps::default(),
@@ -154,15 +163,17 @@ impl<'a> Session<'a> {
     pub fn next_header(&self, kind: HeaderKind) -> Header {
         let plan = self.plan();
         let last = &self.head.header;
+        let epoch = last.epoch + 1;
+        let claim = if kind == HeaderKind::Claim { epoch } else { last.owner.claim };
         let marks = self.watermark.snapshot();
         let inputs = self.inputs.iter().zip(marks).map(|(input, mark)| {
             let source = &plan.sources[input.source];
             InputPosition {
                 source: source.id.clone(),
-                topic_id: source.topic.id,
+                topic: source.topic.id,
                 partition: input.partition,
                 next_offset: input.next,
-                leader_epoch: -1,
+                leader_epoch: None,
                 watermark: mark.watermark,
                 idle: mark.idle,
                 upstream: Vec::new(),
@@ -171,17 +182,14 @@ impl<'a> Session<'a> {
         let operators = self.chain.transforms.iter();
         Header {
             kind,
-            job: plan.job.uid,
-            incarnation: plan.job.incarnation,
-            owner: self.owner,
-            claim: last.claim + u64::from(kind == HeaderKind::Claim),
-            group_generation: -1,
-            epoch: last.epoch + 1,
+            task: last.task.clone(),
+            owner: Owner { session: self.owner, claim, generation: 0 },
+            epoch,
             previous: self.head.hash,
             inputs: inputs.collect(),
-            emitted_watermark: self.emitted_watermark,
+            watermark: self.emitted_watermark,
             processing_time: last.processing_time.max(self.around.clock.now()),
-            base: last.base.clone(),
+            base: last.base,
             swap: self.swaps.in_force.or(last.swap),
             operators: operators.map(|t| operator_version(&t.id, t.module(), t.migrations.migrator())).collect(),
         }
@@ -227,8 +235,12 @@ fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
         }
     }
     let start = log.start_offset(&plan.changelog.name, plan.task as i32)?;
+    let mut chain = HeaderChain::at_start(identity(plan));
     let mut head: Option<Head> = None;
-    changelog::read_to_end(log, plan, start, |offset, delta| replay(plan, &mut state, &mut head, offset, delta))?;
+    changelog::read_to_end(log, plan, start, |offset, delta| {
+        head = Some(replay(plan, &mut state, &mut chain, offset, delta)?);
+        Ok(())
+    })?;
     match head {
         Some(head) => Ok((state, head)),
         None => Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
@@ -252,17 +264,18 @@ fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: 
     if marker.header_offset < log.start_offset(topic, partition)? {
         return Ok(None);
     }
+    let mut chain = HeaderChain::behind(identity(plan), marker.epoch, marker.header_hash);
     let mut head: Option<Head> = None;
     let (mut foreign, mut last) = (false, 0);
     changelog::read_to_end(log, plan, marker.header_offset, |offset, delta| {
         last = delta.header.epoch;
         if head.is_none() {
-            let hash = delta.header.hash();
-            foreign |= hash != marker.header_hash || delta.header.epoch != marker.epoch;
-            head = Some(Head { hash, header: delta.header });
-            return Ok(());
+            foreign = delta.hash != marker.header_hash;
+            head = Some(Head { hash: delta.hash, header: delta.header });
+        } else if !foreign {
+            head = Some(replay(plan, state, &mut chain, offset, delta)?);
         }
-        if foreign { Ok(()) } else { replay(plan, state, &mut head, offset, delta) }
+        Ok(())
     })?;
     match head {
         None => Err(lost(0)),
@@ -276,23 +289,15 @@ fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: 
 fn replay(
     plan: &TaskPlan,
     state: &mut TaskState,
-    head: &mut Option<Head>,
+    chain: &mut HeaderChain,
     offset: i64,
     delta: Delta,
-) -> Result<(), Error> {
-    let Delta { header, keys, values } = delta;
-    if header.job != plan.job.uid {
-        let (found, expected) = (header.job.to_string(), plan.job.uid.to_string());
-        return Err(Error::ForeignHeader { epoch: header.epoch, found, expected });
-    }
-    checkpoint::check_chain(head.as_ref().map(|head| (&head.header, head.hash)), &header).map_err(|source| {
-        Error::Changelog { topic: plan.changelog.name.clone(), partition: plan.task as i32, offset, source }
-    })?;
-    let hash = header.hash();
+) -> Result<Head, Error> {
+    let Delta { header, hash, keys, values } = delta;
+    chain.follow(&header, hash).map_err(|source| changelog::error(&plan.changelog, plan.task, offset, source))?;
     let marker = Marker { epoch: header.epoch, header_offset: offset, header_hash: hash };
     state.replay(&Changes { keys, values }, marker)?;
-    *head = Some(Head { header, hash });
-    Ok(())
+    Ok(Head { header, hash })
 }
 
 fn position(header: &Header, source: &SourcePlan, partition: PartitionId) -> Option<NextOffset> {
@@ -307,7 +312,7 @@ fn restore_watermark(watermark: &mut TaskWatermark, plan: &TaskPlan, inputs: &In
         match known {
             Some(known) => watermark.restore(i, known.watermark, known.idle),
             // A partition that is new starts at the emitted watermark: it must not hold time back.
-            None => watermark.restore(i, header.emitted_watermark, false),
+            None => watermark.restore(i, header.watermark, false),
         }
     }
 }

@@ -99,7 +99,8 @@ impl Session<'_> {
                 Ok(Command::AbandonSwap { swap }) => self.swaps.abandon(swap),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     if !self.hold {
-                        self.commit(HeaderKind::Epoch)?;
+                        self.commit_if_changed()?;
+                        self.state.flush()?;
                     }
                     return Ok(Some(Ended::Stopped));
                 }
@@ -223,7 +224,7 @@ impl Session<'_> {
         self.epoch.records == 0
             && !self.epoch.writing
             && self.state.overlay_bytes() == 0
-            && self.emitted_watermark == self.head.header.emitted_watermark
+            && self.emitted_watermark == self.head.header.watermark
     }
 
     fn due(&self) -> bool {
@@ -235,18 +236,19 @@ impl Session<'_> {
         age >= settings.commit_interval || self.state.overlay_bytes() >= settings.epoch_max_bytes
     }
 
+    pub fn commit_if_changed(&mut self) -> Result<(), Error> {
+        if self.is_unchanged() { Ok(()) } else { self.commit(HeaderKind::Epoch) }
+    }
+
     /// The only commit point: output, dead letters, state changes, timers, positions, watermark and
     /// module versions become durable together or not at all.
     pub fn commit(&mut self, kind: HeaderKind) -> Result<(), Error> {
-        if kind == HeaderKind::Epoch && self.is_unchanged() {
-            return Ok(());
-        }
         failpoint("epoch-open");
         let started = self.around.clock.elapsed();
         self.emit()?;
         self.begin()?;
         let header = self.next_header(kind);
-        let hash = header.hash();
+        let hash = header.hash().map_err(|source| Error::Encode { epoch: header.epoch, source })?;
         let offset = self.append_delta(&header)?;
         failpoint("before-commit");
         match self.writer.commit()? {

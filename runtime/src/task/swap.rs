@@ -122,14 +122,14 @@ impl Session<'_> {
             return Ok(());
         };
         let started = self.around.clock.elapsed();
-        self.commit(HeaderKind::Epoch)?;
+        self.commit_if_changed()?;
         failpoint("swap-before-switch");
         self.install(operator, module, ready)?;
         self.swaps.in_force = Some(swap);
         if self.hold {
             self.release()?;
         }
-        self.commit(HeaderKind::Swap)?;
+        self.commit(HeaderKind::Epoch)?;
         failpoint("swap-after-switch");
         let pause_us = self.around.clock.elapsed().saturating_sub(started).as_micros() as u64;
         let epoch = self.head.header.epoch;
@@ -185,7 +185,7 @@ impl Session<'_> {
                     self.swaps.sweeps.remove(&operator);
                     tracing::info!(operator = %transform.id, "all values have been migrated");
                     // The header says so at once: a restart need not look for them again.
-                    return self.commit(HeaderKind::Swap);
+                    return self.commit(HeaderKind::Epoch);
                 }
                 break;
             }

@@ -133,5 +133,7 @@ fn a_session_that_was_taken_over_commits_nothing_more() {
 fn a_foreign_header_in_the_changelog_is_refused() {
     let mut bench = Bench::counting();
     bench.plan.job.uid = crate::model::Uid([8; 16]);
-    assert!(matches!(bench.run().unwrap_err(), Error::ForeignHeader { .. }));
+    let error = bench.run().unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("is of job 0707"), "{error}");
 }
