@@ -82,6 +82,7 @@ fn a_new_key_for_a_keyed_operator_needs_a_repartition() {
     bench.plan.parallelism = 2;
     bench.plan.sources[0].partitions = vec![0];
     bench.plan.sources[0].start.truncate(1);
+    bench.deploy_again();
     let owned = |key: &&str| crate::model::murmur2::partition(key.as_bytes(), 2) == 0;
     let keys = ["a", "b", "c", "d", "e", "f"];
     let mine = *keys.iter().find(|key| owned(key)).unwrap();

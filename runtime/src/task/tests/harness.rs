@@ -96,6 +96,14 @@ impl Bench {
         Self::new(&[("count", Counter::module(1))])
     }
 
+    /// With an empty changelog, for a plan that was changed since.
+    pub fn deploy_again(&mut self) {
+        let spec = self.log.topic(&self.plan.changelog.name).unwrap().spec;
+        self.log.delete_topic(&spec.name).unwrap();
+        self.plan.changelog = reference(&self.log.create_topic(&spec).unwrap());
+        crate::task::deploy(&self.plan, &self.log).unwrap();
+    }
+
     /// Appends one record; the timestamp, in milliseconds, is the event time.
     pub fn send(&self, key: &str, value: &str, timestamp_ms: i64) {
         let mut batch = PartitionBatch::new("numbers", murmur2::partition(key.as_bytes(), PARTITIONS));
