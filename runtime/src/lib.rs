@@ -5,6 +5,8 @@
 // 0: nouns, errors, the door to clock and crash
 pub mod env;
 pub mod error;
+#[cfg(test)]
+mod golden;
 pub mod model;
 // 1: one seam each; they do not know each other
 pub mod checkpoint;

@@ -70,7 +70,7 @@ impl Assembler {
     fn finish(&mut self, trailer: Trailer) -> Result<Option<Delta>, Error> {
         let Some(open) = self.open.take() else { return Ok(None) };
         open.check(trailer)?;
-        delta::decode(open.epoch, &open.bytes).map(Some)
+        delta::decode(open.epoch, open.session, &open.bytes).map(Some)
     }
 
     fn drop_open(&mut self) {

@@ -8,10 +8,10 @@
 
 use super::header::{Header, HeaderHash, hash};
 use super::{Error, chunk};
-use crate::model::Blobs;
+use crate::model::{Blobs, Uid};
 
-/// LZ4 blocks; other numbers are for other compressions.
-const BODY_LZ4: u8 = 1;
+/// This layout of the body, compressed as an LZ4 block.
+pub(super) const BODY_FORMAT: u8 = 1;
 /// Against a damaged length: no delta comes near it, since epochs close long before.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 30;
 const DELETE: u32 = u32::MAX;
@@ -47,26 +47,26 @@ pub fn encode_delta(
     let mut bytes = Vec::with_capacity(head.len() + compressed.len() + 16);
     bytes.extend_from_slice(&(head.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&head);
-    bytes.push(BODY_LZ4);
+    bytes.push(BODY_FORMAT);
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&compressed);
     chunk::cut(header.epoch, header.owner.session, &bytes, max_chunk_bytes)
 }
 
-/// Reads what the chunks of one delta hold together.
-pub(super) fn decode(epoch: u64, bytes: &[u8]) -> Result<Delta, Error> {
+/// Reads what the chunks of one delta hold together. `epoch` and `session` are those of the chunks.
+pub(super) fn decode(epoch: u64, session: Uid, bytes: &[u8]) -> Result<Delta, Error> {
     let damaged = |found: &str| Error::Damaged { epoch, found: found.to_owned() };
     let mut rest = Reader(bytes);
     let head =
         rest.u32().and_then(|len| rest.take(len as usize)).ok_or_else(|| damaged("it ends inside its header"))?;
     let header = Header::decode(head)?;
-    if header.epoch != epoch {
-        return Err(damaged(&format!("its header is of epoch {}", header.epoch)));
+    if (header.epoch, header.owner.session) != (epoch, session) {
+        return Err(damaged(&format!("its header is of epoch {}, session {}", header.epoch, header.owner.session)));
     }
     let (body_format, body_len) =
         rest.u8().zip(rest.u64()).ok_or_else(|| damaged("it ends inside its body's length"))?;
-    if body_format != BODY_LZ4 {
-        let (found, known) = (u16::from(body_format), u16::from(BODY_LZ4));
+    if body_format != BODY_FORMAT {
+        let (found, known) = (u16::from(body_format), u16::from(BODY_FORMAT));
         return Err(Error::Version { what: "delta's body", found, known });
     }
     let body_len = usize::try_from(body_len).ok().filter(|len| *len <= max_body(rest.0.len()));
@@ -84,7 +84,7 @@ fn max_body(compressed: usize) -> usize {
     compressed.saturating_mul(255).saturating_add(64).min(MAX_BODY_BYTES)
 }
 
-fn encode_body(keys: &Blobs, values: &Blobs) -> Vec<u8> {
+pub(super) fn encode_body(keys: &Blobs, values: &Blobs) -> Vec<u8> {
     let mut body = Vec::with_capacity(4 + keys.byte_len() + values.byte_len() + 8 * keys.len());
     body.extend_from_slice(&(keys.len() as u32).to_le_bytes());
     for (key, value) in keys.iter().zip(values.iter()) {

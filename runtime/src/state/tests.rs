@@ -407,3 +407,28 @@ proptest! {
         }
     }
 }
+
+/// Keys and values at rest and the marker: what RocksDB and every delta hold. A change of these bytes
+/// needs a new [`store::FORMAT`].
+#[test]
+fn state_bytes_are_those_of_their_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let mut with_zero = operators();
+    with_zero.push(OperatorStates { id: "z\0".to_owned(), states: vec!["\0s".to_owned()], timers: vec![] });
+    state.bind(&with_zero).unwrap();
+    state.put(0, 0, b"key", 1, Some(b"value"));
+    state.put(0, 1, b"", 0xDEAD_BEEF, Some(b""));
+    state.put(1, 0, b"key\0\xFF", 2, None);
+    state.put(2, 0, b"k", 3, Some(b"v"));
+    state.set_timer(0, 1, b"key\0", -1);
+    state.set_timer(1, 0, b"", EventTime::MAX);
+    state.unset_timer(0, 0, b"key", EventTime::MIN);
+    let mut lines = String::new();
+    for (key, value) in state.delta().iter() {
+        let value = value.map_or("deleted".to_owned(), |value| format!("[{}]", value.escape_ascii()));
+        lines += &format!("{} = {value}\n", key.escape_ascii());
+    }
+    lines += &format!("marker = {}\n", store::encode_marker(marker(7)).escape_ascii());
+    crate::golden::check(&format!("state/golden/state-v{}.txt", store::FORMAT), lines.as_bytes());
+}

@@ -10,7 +10,7 @@ use super::source::{code_of, tests_start};
 
 /// Lowest first. Modules of one layer do not use each other, but for layer 0.
 const LAYERS: &[&[&str]] = &[
-    &["model", "error", "env"],
+    &["model", "error", "env", "golden"],
     &["log", "codec", "watermark", "wasm", "state", "checkpoint", "registry"],
     &["operator"],
     &["task"],
