@@ -63,8 +63,14 @@ fn intact(file: &[u8]) -> Option<&[u8]> {
     (blake3::hash(code).as_bytes() == hash).then_some(code)
 }
 
+/// Whoever can write here can run native code as the host: nobody else may.
+fn create_private(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 fn write(dir: &Path, path: &PathBuf, code: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
+    create_private(dir)?;
     let temporary = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4().simple()));
     let mut file = fs::File::create(&temporary)?;
     file.write_all(MAGIC)?;
@@ -77,6 +83,10 @@ fn write(dir: &Path, path: &PathBuf, code: &[u8]) -> io::Result<()> {
 
 /// Compiles on a thread of its own with low priority, one function at a time: a compile takes
 /// seconds for big modules and must not take the cores from running tasks.
+///
+/// Cranelift promises no bound on its time. The upload limit and wasmparser's limits (functions, bodies,
+/// locals, nesting) bound the input; a compile that is slow all the same costs this thread and its
+/// caller, which is why `load` is never called on the record path.
 fn compile(engine: &Engine, digest: Digest, component: &[u8]) -> Result<Vec<u8>, Error> {
     let failed = |message: String| Error::Compile { digest, message };
     let compiled = std::thread::scope(|scope| {

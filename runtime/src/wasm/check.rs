@@ -4,7 +4,7 @@
 //! the same code). After [`Answer::check`] every position of an answer may be used as an index, and
 //! what it asks for is bounded. It never panics, whatever the columns hold.
 
-use super::contract::{Answer, Description, GuestError, Migration, RecordCall, TimerCall};
+use super::contract::{Answer, Description, Emitted, GuestError, Migration, RecordCall, TimerCall};
 use crate::model::{Blobs, Headers};
 
 /// Longest refusal code: a metric's label.
@@ -92,10 +92,7 @@ impl<'a> Shape<'a> {
         }
     }
 
-    fn key_len(&self, origin: usize) -> usize {
-        if let Some(keys) = self.record_keys {
-            return entry_len(keys, origin);
-        }
+    fn slot_key_len(&self, origin: usize) -> usize {
         self.slots.get(origin).map_or(0, |slot| entry_len(self.keys, *slot as usize))
     }
 }
@@ -207,16 +204,19 @@ impl Answer {
     /// costs the guest nothing and the host everything.
     fn emitted_bytes(&self, shape: &Shape) -> Result<(), GuestError> {
         let emitted = &self.emitted;
-        let of_origins = |len: &dyn Fn(usize) -> usize| emitted.origins.iter().map(|o| len(*o as usize)).sum::<usize>();
         let values = match (&emitted.values, shape.values) {
             (Some(values), _) => values.byte_len(),
-            (None, Some(values)) => of_origins(&|origin| entry_len(values, origin)),
+            (None, Some(values)) => emitted.taken_over(|origin| entry_len(values, origin)),
             (None, None) => 0,
         };
-        let keys = emitted.keys.as_ref().map_or_else(|| of_origins(&|origin| shape.key_len(origin)), Blobs::byte_len);
+        let keys = match (&emitted.keys, shape.record_keys) {
+            (Some(keys), _) => keys.byte_len(),
+            (None, Some(keys)) => emitted.taken_over(|origin| entry_len(keys, origin)),
+            (None, None) => emitted.taken_over(|origin| shape.slot_key_len(origin)),
+        };
         let headers = match (&emitted.headers, shape.headers) {
             (Some(headers), _) => headers.names.byte_len() + headers.values.byte_len(),
-            (None, Some(headers)) => of_origins(&|origin| headers_len(headers, origin)),
+            (None, Some(headers)) => emitted.taken_over(|origin| headers_len(headers, origin)),
             (None, None) => 0,
         };
         let (bytes, max) = (values + keys + headers, shape.limits.bytes_max);
@@ -304,6 +304,13 @@ impl Answer {
     }
 }
 
+impl Emitted {
+    /// Bytes taken over from the origins of all emitted records.
+    fn taken_over(&self, len: impl Fn(usize) -> usize) -> usize {
+        self.origins.iter().map(|origin| len(*origin as usize)).sum()
+    }
+}
+
 /// Migrated values: as many as came, and no more bytes than state may take in one call.
 pub fn check_migrated(migrated: &Blobs, migration: &Migration, limits: &Limits) -> Result<(), GuestError> {
     exactly("migrated values", migrated.len(), migration.values.len())?;
@@ -317,8 +324,11 @@ fn is_code(code: &str) -> bool {
         && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
+/// Bytes of an entry, 0 where there is none (`u32::MAX` is no key).
 fn entry_len(blobs: &Blobs, entry: usize) -> usize {
-    if entry < blobs.len() { blobs.bytes(entry).len() } else { 0 }
+    let Some(&end) = blobs.ends().get(entry) else { return 0 };
+    let start = if entry == 0 { 0 } else { blobs.ends()[entry - 1] };
+    end.saturating_sub(start) as usize
 }
 
 fn headers_len(headers: &Headers, record: usize) -> usize {

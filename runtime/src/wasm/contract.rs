@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::error::Kind;
 use crate::model::{Blobs, EventTime, Headers};
 
 /// "None" wherever a position may be absent.
@@ -252,5 +253,14 @@ impl GuestError {
     /// The instance must not be called again.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Self::Retry(_) | Self::Open(_) | Self::Migration { .. })
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Retry(_) => Kind::Retry,
+            Self::Open(_) => Kind::Invalid,
+            Self::Host(_) => Kind::Bug,
+            _ => Kind::Guest,
+        }
     }
 }

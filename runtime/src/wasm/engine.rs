@@ -52,7 +52,8 @@ impl Engine {
         &self.inner.settings
     }
 
-    /// Looks an upload over without compiling it: is it a transform that this host can run?
+    /// Looks an upload over without compiling it: is it a transform that this host can run? Takes
+    /// some hundred milliseconds for a large one: not for an async thread.
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its remedy.
@@ -61,7 +62,11 @@ impl Engine {
     }
 
     /// Makes a component ready to be called: compiled (or found compiled in `cache_dir`), linked, and
-    /// asked twice what it is. Takes up to some seconds for a large component that was never seen.
+    /// asked twice what it is. Takes up to some seconds for a large component that was never seen:
+    /// not for an async thread.
+    ///
+    /// # Errors
+    /// What the compiler, the description or the disk had against it; nothing is kept of it then.
     pub fn load(&self, digest: Digest, component: &[u8], cache_dir: &Path) -> Result<Arc<Module>, Error> {
         let slot = lock(&self.inner.modules).entry(digest).or_default().clone();
         let mut slot = lock(&slot);
@@ -87,6 +92,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// The same call must give the same answer on the same engine, at least cost.
+///
+/// Instances are allocated on demand: one takes 20 µs and is made after a trap or a swap, never per
+/// batch, and memory that was another guest's is never given out. A pool would put fixed caps on what
+/// all tenants together may have.
 fn config(settings: &EngineSettings) -> Config {
     let mut config = Config::new();
     config

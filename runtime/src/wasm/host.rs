@@ -267,3 +267,36 @@ pub(super) fn printable(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_cut_and_cannot_draw_on_a_terminal() {
+        assert_eq!(printable("price \u{1b}[31mred\nfake line\u{202e}"), "price \\u{1b}[31mred\\nfake line\\u{202e}");
+        let long = "é".repeat(MESSAGE_BYTES_MAX);
+        assert_eq!(printable(&long), "é".repeat(MESSAGE_BYTES_MAX / 2) + "…");
+    }
+
+    #[test]
+    fn log_lines_are_limited_by_the_second() {
+        let ticks = Arc::new(AtomicU64::new(0));
+        let gate = Arc::new(LogGate::new(2, ticks.clone()));
+        let voice = Voice { module: "m".into(), job: "j".into(), operator: "o".into(), gate: gate.clone() };
+        let passed = |n: usize| (0..n).filter(|_| gate.admits(&voice)).count();
+        assert_eq!(passed(5), 2);
+        ticks.store(99, Ordering::Relaxed);
+        assert_eq!(passed(5), 0, "the same second");
+        ticks.store(100, Ordering::Relaxed);
+        assert_eq!(passed(5), 2);
+    }
+
+    #[test]
+    fn measurements_of_unknown_metrics_and_no_numbers_are_left_out() {
+        let measured = Measured::of(2);
+        measured.take(&[0, 1, 0, 9, 1], &[1.0, f64::NAN, 2.5, 7.0, f64::INFINITY]);
+        measured.take(&[0, 0], &[1.0]);
+        assert_eq!(measured.read(), [Measurement { count: 3, sum: 4.5, last: 1.0 }, Measurement::default()]);
+    }
+}

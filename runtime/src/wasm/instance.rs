@@ -46,7 +46,7 @@ impl Module {
     ) -> Result<Self, Error> {
         let gate = Arc::new(LogGate::new(settings.log_lines_per_second, ticks));
         let voice = Voice { module: digest.short().into(), job: "".into(), operator: "".into(), gate };
-        let maker = Maker { pre, settings: settings.clone(), voice };
+        let maker = Maker { pre, settings: *settings, voice };
         let description = maker.describe(digest)?;
         if maker.describe(digest)? != description {
             let message = "two fresh instances described themselves differently".to_owned();
@@ -99,7 +99,7 @@ impl Maker {
             Ok(exports) => exports,
             Err(error) => return Err(fault(error, store.data_mut(), &self.settings)),
         };
-        Ok(Instance { store, exports, settings: self.settings.clone(), broken: false, no_entries: Blobs::new() })
+        Ok(Instance { store, exports, settings: self.settings, broken: false })
     }
 }
 
@@ -115,8 +115,6 @@ struct Instance {
     settings: EngineSettings,
     /// A call failed in a way that leaves the guest's memory in doubt.
     broken: bool,
-    /// Entry keys of value states: there are none.
-    no_entries: Blobs,
 }
 
 impl Instance {
@@ -173,7 +171,8 @@ impl Guest for Instance {
     }
 
     fn migrate(&mut self, migration: &Migration) -> Result<Blobs, GuestError> {
-        let no_entries = std::mem::take(&mut self.no_entries);
+        // Entry keys belong to map states.
+        let no_entries = Blobs::new();
         let values = bindings::migration(migration, &no_entries);
         let told = self.call(|exports, store| exports.forebay_transform_lifecycle().call_migrate(store, values))?;
         let migrated = told

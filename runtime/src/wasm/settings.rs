@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Limits;
 
 /// Part of a module's identity: the same call gives the same answer only under the same limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
     /// CPU time of the calling thread that one call may use. Higher: slow batches live longer;
     /// lower: an endless loop holds its task up for less.

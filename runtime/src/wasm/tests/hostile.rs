@@ -23,6 +23,29 @@ fn an_endless_loop_in_describe_refuses_the_module() {
 }
 
 #[test]
+fn an_endless_start_function_refuses_the_module() {
+    let guest = TestGuest::default().functions("(func $start (loop $again (br $again))) (start $start)");
+    let refused = load(&guest).map(drop);
+    assert!(matches!(refused, Err(Error::Describe { source: GuestError::Deadline { .. }, .. })), "{refused:?}");
+}
+
+#[test]
+fn copying_in_bulk_uses_up_cpu_time_too() {
+    let copy = "(memory.copy (i32.const 65536) (i32.const 0) (i32.const 65536))";
+    let guest = TestGuest::default().process(&format!("(loop $again {copy} (br $again)) (unreachable)"));
+    assert_eq!(process(&guest), Err(GuestError::Deadline { limit_ms: 50 }));
+}
+
+#[test]
+fn tables_are_limited_from_the_start_and_as_they_grow() {
+    let refused = load(&TestGuest::default().functions("(table 300000 funcref)")).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("table"), "{refused}");
+    let grows = "(if (i32.ne (table.grow $t (ref.null func) (i32.const 300000)) (i32.const -1)) (then (unreachable)))";
+    let guest = TestGuest::default().functions("(table $t 0 funcref)").process(&format!("{grows} (i32.const 0)"));
+    assert_eq!(process(&guest), Ok(Answer::default()));
+}
+
+#[test]
 fn an_instance_that_failed_is_not_entered_again() {
     let mut instance = instance(&TestGuest::default().process("(unreachable)"));
     let (message, _) = trap_of(instance.process(moment(), &records(&[b"a"])));
