@@ -90,6 +90,10 @@ impl Migrations {
         self.migrator.as_ref().map(|migrator| migrator.module.digest)
     }
 
+    pub fn migrator_module(&self) -> Option<&ModuleRef> {
+        self.migrator.as_ref().map(|migrator| &migrator.module)
+    }
+
     pub fn pending(&self) -> bool {
         self.migrator.is_some()
     }

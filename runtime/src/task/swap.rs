@@ -56,6 +56,8 @@ struct Trial {
     operator_id: String,
     connected: Vec<u8>,
     current: ModuleRef,
+    /// The module whose migrations have not ended: values of the versions that it reads may be left.
+    migrating: Option<ModuleRef>,
     next: ModuleRef,
     snapshot: Snapshot,
 }
@@ -97,16 +99,12 @@ impl Session<'_> {
         };
         let current = transform.module().clone();
         fits(&self.around.plan, operator, next.description())?;
-        if transform.migrations.migrator().is_some_and(|m| m != current.digest && m != next.digest) {
-            return Err(
-                "values of an earlier version are still being migrated: try again when `migrating` is over".into()
-            );
-        }
         Ok(Trial {
             job: self.around.plan.job.name.clone(),
             operator_id: transform.id.clone(),
             connected: Transform::connected_outputs(transform.routes()),
             current,
+            migrating: transform.migrations.migrator_module().cloned(),
             next: next.clone(),
             snapshot: self.state.snapshot(),
         })
@@ -228,34 +226,48 @@ impl Trial {
     }
 
     /// The module whose `migrate` turns what may be stored into what the new version reads: the newer
-    /// of the two, whichever direction the swap goes. `None` where no state changes its version.
+    /// of the two, whichever direction the swap goes. `None` where there is nothing to migrate.
     fn migrator(&self) -> Result<Option<&ModuleRef>, String> {
-        let (old, new) = (&self.current.description().states, &self.next.description().states);
-        let mut chosen: Option<&ModuleRef> = None;
-        for after in new {
-            let Some(before) = old.iter().find(|state| state.name == after.name) else { continue };
-            if before.version == after.version {
-                continue;
-            }
-            let (name, from, to) = (&after.name, before.version, after.version);
-            let able = [&self.next, &self.current]
-                .into_iter()
-                .find(|module| migrates(&module.description().states, name, from, to).is_some());
-            match (able, chosen) {
-                (None, _) => {
-                    return Err(format!(
-                        "state {name}: neither {} nor {} migrates version {from} to {to}; declare it in `reads` or \
-                         `reverts-to`, or give the state another name to start it empty",
-                        self.next, self.current
-                    ));
-                }
-                (Some(able), Some(chosen)) if able.digest != chosen.digest => {
-                    return Err(format!("state {name}: one state would be migrated by {chosen}, another by {able}"));
-                }
-                (Some(able), _) => chosen = Some(able),
-            }
+        let needed: Vec<(&str, u32, u32)> = self
+            .next
+            .description()
+            .states
+            .iter()
+            .flat_map(|after| {
+                let stored = self.stored_versions(&after.name).into_iter();
+                stored.filter(|&from| from != after.version).map(|from| (after.name.as_str(), from, after.version))
+            })
+            .collect();
+        let Some(&(name, from, to)) = needed.first() else { return Ok(None) };
+        let able =
+            [Some(&self.next), Some(&self.current), self.migrating.as_ref()].into_iter().flatten().find(|module| {
+                needed.iter().all(|&(name, from, to)| migrates(&module.description().states, name, from, to).is_some())
+            });
+        able.map(Some).ok_or_else(|| match &self.migrating {
+            Some(migrating) => format!(
+                "values of earlier versions are still being migrated by {migrating}, and no single module brings all of \
+                 them to what {} reads; try again when `migrating` is over",
+                self.next
+            ),
+            None => format!(
+                "state {name}: neither {} nor {} migrates version {from} to {to}; declare it in `reads` or \
+                 `reverts-to`, or give the state another name to start it empty",
+                self.next, self.current
+            ),
+        })
+    }
+
+    /// The schema versions that values of a state may have.
+    fn stored_versions(&self, name: &str) -> Vec<u32> {
+        let of = |module: &ModuleRef| module.description().states.iter().find(|state| state.name == name).cloned();
+        let Some(current) = of(&self.current) else { return Vec::new() };
+        let mut versions = vec![current.version];
+        match self.migrating.as_ref().and_then(of) {
+            Some(migrating) if migrating.version == current.version => versions.extend(migrating.reads),
+            Some(migrating) => versions.push(migrating.version),
+            None => {}
         }
-        Ok(chosen)
+        versions
     }
 
     fn try_state(&self, migrator: &mut Migrator, name: &str, to: u32) -> Result<u64, String> {

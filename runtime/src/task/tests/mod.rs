@@ -6,4 +6,5 @@ mod harness;
 mod bad_records;
 mod event_time;
 mod recovery;
+mod simulation;
 mod swap;
