@@ -3,6 +3,7 @@
 //! Owns the clock seam (real and manual) and the failpoints. The record path reads a clock once a
 //! batch, never per record.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -57,28 +58,64 @@ impl Clock for ManualClock {
     }
 }
 
-struct Armed {
-    name: String,
-    after: u64,
-    seen: AtomicU64,
+/// When an armed failpoint strikes.
+enum Strike {
+    /// When it has been passed this often.
+    At { count: u64, seen: AtomicU64 },
+    /// Whenever it is passed while this file exists: so a test chooses the moment, and the failpoint the place.
+    While(PathBuf),
 }
 
-/// Kills this process with SIGKILL when the failpoint `name` has been passed as often as the
-/// environment variable `FOREBAY_FAILPOINT=name:count` says. One relaxed load when nothing is armed;
+/// Kills this process with SIGKILL at the failpoint that `FOREBAY_FAILPOINT` names: `name:count` when it has been
+/// passed `count` times, `name@file` as soon as the file exists. One relaxed load when nothing is armed;
 /// called per epoch or seldomer, never per record.
 pub fn failpoint(name: &str) {
-    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-    let armed = ARMED.get_or_init(|| {
-        let setting = std::env::var("FOREBAY_FAILPOINT").ok()?;
-        let (name, after) = setting.split_once(':').unwrap_or((&setting, "1"));
-        Some(Armed { name: name.to_owned(), after: after.parse().unwrap_or(1), seen: AtomicU64::new(0) })
-    });
-    if let Some(armed) = armed
-        && armed.name == name
-        && armed.seen.fetch_add(1, Ordering::SeqCst) + 1 == armed.after
-    {
+    static ARMED: OnceLock<Option<(String, Strike)>> = OnceLock::new();
+    let Some((armed, strike)) = ARMED.get_or_init(|| parse_failpoint(&std::env::var("FOREBAY_FAILPOINT").ok()?)) else {
+        return;
+    };
+    if armed == name && strike.is_due() {
         // SAFETY: kill and getpid take no pointers; the process ends here, as by `kill -9`.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         std::thread::park();
+    }
+}
+
+fn parse_failpoint(setting: &str) -> Option<(String, Strike)> {
+    if let Some((name, file)) = setting.split_once('@') {
+        return Some((name.to_owned(), Strike::While(file.into())));
+    }
+    let (name, count) = setting.split_once(':').unwrap_or((setting, "1"));
+    Some((name.to_owned(), Strike::At { count: count.parse().ok()?, seen: AtomicU64::new(0) }))
+}
+
+impl Strike {
+    fn is_due(&self) -> bool {
+        match self {
+            Self::At { count, seen } => seen.fetch_add(1, Ordering::SeqCst) + 1 == *count,
+            Self::While(file) => file.exists(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failpoint_strikes_at_its_count_once() {
+        let (name, strike) = parse_failpoint("epoch-open:2").unwrap();
+        assert_eq!(name, "epoch-open");
+        assert_eq!([strike.is_due(), strike.is_due(), strike.is_due()], [false, true, false]);
+    }
+
+    #[test]
+    fn a_failpoint_waits_for_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("now");
+        let (name, strike) = parse_failpoint(&format!("before-commit@{}", file.display())).unwrap();
+        assert_eq!((name.as_str(), strike.is_due()), ("before-commit", false));
+        std::fs::write(file, b"").unwrap();
+        assert!(strike.is_due());
     }
 }
