@@ -1,53 +1,31 @@
 //! Bytes to records: whether a value is well-formed, which key it has, when it happened.
 //!
-//! Owns nothing between calls but buffers. Bad records leave by the side, with a reason; nothing here
-//! reads a clock, so the same record is always judged the same.
-//! Read [`SourceCodec::decode`] first, then [`json`] (one pass over a value, without a tree).
+//! Owns nothing between calls; the buffers belong to [`Decoded`], which the caller keeps. Bad records
+//! leave by the side, with a reason; nothing here reads a clock, so the same record is always judged
+//! the same. Never changes a value: operators get the bytes that the log held.
+//! Read [`SourceCodec::decode`] first; the rules of a spec are in `rules`, the pass over the JSON in `scan`.
 
-mod json;
-mod time;
-
+use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::error::Kind;
+use crate::model::{BEFORE_ALL_TIME, Blobs, END_OF_INPUT, EventTime, PartitionBatch, PartitionId, murmur2};
 
-pub use json::FieldPath;
-pub use time::TimeUnit;
+mod rules;
+mod scan;
+mod time;
 
-use crate::model::{Blobs, EventTime, PartitionBatch, murmur2};
+pub use rules::{Decode, EventTimeRule, FieldPath, KeyRule, TimeUnit};
 
-const NANOS_PER_MS: i64 = 1_000_000;
-
-/// How a source's values are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decode {
-    #[default]
-    Json,
-    /// Any bytes, null ones too.
-    Bytes,
-}
-
-/// Where a record's key comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum KeyRule {
-    /// The record's own (Kafka) key.
-    #[default]
-    RecordKey,
-    /// A field of the payload: a string's content, or the literal text of a number.
-    Field(FieldPath),
-}
-
-/// Where a record's event time comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum EventTimeRule {
-    /// The record's timestamp in the log, milliseconds.
-    #[default]
-    RecordTimestamp,
-    Field {
-        path: FieldPath,
-        unit: TimeUnit,
-    },
+/// Why a record was refused: the codes of the dead letters that a source makes.
+pub mod code {
+    pub const MALFORMED_JSON: &str = "malformed-json";
+    pub const MISSING_KEY: &str = "missing-key";
+    pub const MISSING_TIME: &str = "missing-time";
+    pub const TIME_OUT_OF_RANGE: &str = "time-out-of-range";
+    pub const NULL_VALUE: &str = "null-value";
+    pub const OVERSIZED: &str = "oversized";
+    pub const WRONG_PARTITION: &str = "wrong-partition";
 }
 
 /// How a source's records are read.
@@ -56,21 +34,21 @@ pub struct SourceCodec {
     pub decode: Decode,
     pub key: KeyRule,
     pub event_time: EventTimeRule,
-    /// An event time that lies further ahead of the record's own timestamp is refused: one such record
-    /// would carry the watermark with it. Against the record, not the clock, so that a replay judges alike.
+    /// An event time further than this ahead of the record's own Kafka timestamp is refused: one such
+    /// record would move the watermark past all that follow. `None` = any is taken.
     pub max_ahead: Option<Duration>,
-    /// An event time that lies further behind the record's own timestamp is refused.
+    /// The same for the past. `None` (history is read again) = any is taken.
     pub max_behind: Option<Duration>,
-    /// A larger value is refused, bytes.
+    /// A longer value is refused alone, before it is parsed.
     pub max_value_bytes: usize,
 }
 
 impl Default for SourceCodec {
     fn default() -> Self {
         Self {
-            decode: Decode::Json,
-            key: KeyRule::RecordKey,
-            event_time: EventTimeRule::RecordTimestamp,
+            decode: Decode::default(),
+            key: KeyRule::default(),
+            event_time: EventTimeRule::default(),
             max_ahead: Some(Duration::from_secs(24 * 3_600)),
             max_behind: None,
             max_value_bytes: 1 << 20,
@@ -78,142 +56,235 @@ impl Default for SourceCodec {
     }
 }
 
-/// What became of a batch; buffers are reused from batch to batch.
+impl SourceCodec {
+    /// Refuses rules that no record could satisfy. Called when a spec is planned.
+    ///
+    /// # Errors
+    /// [`Error::NoFields`].
+    pub fn check(&self) -> Result<(), Error> {
+        let field = match (&self.key, &self.event_time) {
+            (KeyRule::Field(path), _) | (_, EventTimeRule::Field { path, .. }) => path,
+            _ => return Ok(()),
+        };
+        if self.decode == Decode::Bytes {
+            return Err(Error::NoFields { field: field.clone() });
+        }
+        Ok(())
+    }
+
+    /// Judges every record of `batch`. `check_partition` is the topic's partition count where keyed
+    /// state hangs on the key: the record must then have come from the partition that Kafka's own
+    /// partitioner gives its key, or equal keys would meet in different tasks.
+    pub fn decode(&self, batch: &PartitionBatch, check_partition: Option<u32>, out: &mut Decoded) {
+        out.reset(self.key != KeyRule::RecordKey);
+        let judge = Judge { codec: self, batch, partitions: check_partition.filter(|&count| count > 0) };
+        for index in 0..batch.len() {
+            match judge.record(index) {
+                Ok((key, event_time)) => {
+                    out.kept.push(index as u32);
+                    out.event_times.push(event_time);
+                    if let Some(keys) = &mut out.keys {
+                        keys.push(key.as_deref());
+                    }
+                }
+                Err((code, message)) => out.rejects.push(Reject { index: index as u32, code, message }),
+            }
+        }
+    }
+}
+
+/// What became of a batch. Keep it: its buffers are used again by the next [`SourceCodec::decode`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// Positions in the batch, ascending.
+    /// Positions in the batch, ascending, of the records to process.
     pub kept: Vec<u32>,
-    /// One key per kept record, where keys are not the records' own.
+    /// Per kept record its key, where that is not the record's own. Null under `key: none`.
     pub keys: Option<Blobs>,
-    /// One per kept record.
+    /// Per kept record.
     pub event_times: Vec<EventTime>,
+    /// The others, ascending.
     pub rejects: Vec<Reject>,
 }
 
-/// A record that is none.
+impl Decoded {
+    fn reset(&mut self, own_keys: bool) {
+        self.kept.clear();
+        self.event_times.clear();
+        self.rejects.clear();
+        if own_keys {
+            self.keys.get_or_insert_default().clear();
+        } else {
+            self.keys = None;
+        }
+    }
+}
+
+/// A record that will not be processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// Position in the batch.
     pub index: u32,
-    /// Short and stable.
+    /// One of [`code`].
     pub code: &'static str,
+    /// What was found, and what to do where something can be done. Bounded, whatever the record holds.
     pub message: String,
 }
 
-type Rejection = (&'static str, String);
+type Verdict<T> = Result<T, (&'static str, String)>;
 
-impl SourceCodec {
-    /// Judges every record of `batch`. `keyed_partitions` is the topic's partition count where the
-    /// records are keyed together: then each must have a key and lie in the partition that Kafka's
-    /// default partitioner gives that key.
-    pub fn decode(&self, batch: &PartitionBatch, keyed_partitions: Option<u32>, out: &mut Decoded) {
-        out.kept.clear();
-        out.event_times.clear();
-        out.rejects.clear();
-        match self.key {
-            KeyRule::RecordKey => out.keys = None,
-            KeyRule::Field(_) => out.keys.get_or_insert_default().clear(),
-        }
-        for i in 0..batch.len() {
-            if let Err((code, message)) = self.record(batch, i, keyed_partitions, out) {
-                out.rejects.push(Reject { index: i as u32, code, message });
-            }
-        }
+struct Judge<'a> {
+    codec: &'a SourceCodec,
+    batch: &'a PartitionBatch,
+    partitions: Option<u32>,
+}
+
+impl<'a> Judge<'a> {
+    fn record(&self, index: usize) -> Verdict<(Option<Cow<'a, [u8]>>, EventTime)> {
+        let [key, time] = self.fields(index)?;
+        let key = self.key(index, key)?;
+        self.check_partition(key.as_deref())?;
+        Ok((key, self.event_time(index, time)?))
     }
 
-    fn record(
-        &self,
-        batch: &PartitionBatch,
-        i: usize,
-        keyed_partitions: Option<u32>,
-        out: &mut Decoded,
-    ) -> Result<(), Rejection> {
-        let value = batch.values.get(i);
-        if let Some(bytes) = value.map(<[u8]>::len).filter(|&bytes| bytes > self.max_value_bytes) {
-            let max = self.max_value_bytes;
-            return Err(("oversized", format!("the value has {bytes} bytes, the source takes {max}")));
+    /// The raw JSON of the fields that hold the key and the time, once the value is known to be well-formed.
+    fn fields(&self, index: usize) -> Verdict<[Option<&'a str>; 2]> {
+        let value = self.batch.values.get(index);
+        if let Some(bytes) = value.map(<[u8]>::len).filter(|&bytes| bytes > self.codec.max_value_bytes) {
+            let max = self.codec.max_value_bytes;
+            return Err((code::OVERSIZED, format!("the value has {bytes} bytes, the source takes {max}")));
         }
-        let fields = self.fields(value)?;
-        let event_time = self.event_time(batch.timestamps_ms[i], &fields)?;
-        match (&self.key, out.keys.as_mut()) {
-            (KeyRule::Field(path), Some(keys)) => {
-                let Some(key) = &fields.key else {
-                    return Err(("missing-key", format!("the value has no string or number at {path}")));
-                };
-                check_partition(Some(key.as_bytes()), batch.partition, keyed_partitions)?;
-                keys.push(Some(key.as_bytes()));
-            }
-            _ => check_partition(batch.keys.get(i), batch.partition, keyed_partitions)?,
+        if self.codec.decode == Decode::Bytes {
+            return Ok([None, None]);
         }
-        out.kept.push(i as u32);
-        out.event_times.push(event_time);
-        Ok(())
+        let value = value.ok_or_else(|| {
+            (code::NULL_VALUE, "the value is null: only a source with `decode: bytes` takes tombstones".to_owned())
+        })?;
+        let malformed = |found: String| (code::MALFORMED_JSON, found);
+        let text = std::str::from_utf8(value).map_err(|e| malformed(format!("the value is not UTF-8: {e}")))?;
+        scan::pick(text, self.codec.wanted()).map_err(|e| malformed(format!("the value is not JSON: {e}")))
     }
 
-    /// The fields that the rules name, out of a well-formed value.
-    fn fields<'v>(&self, value: Option<&'v [u8]>) -> Result<json::Fields<'v>, Rejection> {
-        let key = if let KeyRule::Field(path) = &self.key { Some(path) } else { None };
-        let time = if let EventTimeRule::Field { path, .. } = &self.event_time { Some(path) } else { None };
-        match (self.decode, value) {
-            (Decode::Bytes, _) if key.is_none() && time.is_none() => Ok(json::Fields::default()),
-            (_, None) => Err(("null-value", "the value is null".to_owned())),
-            (_, Some(value)) => json::scan(value, key, time).map_err(|why| ("malformed-json", why)),
-        }
-    }
-
-    fn event_time(&self, timestamp_ms: i64, fields: &json::Fields<'_>) -> Result<EventTime, Rejection> {
-        let out_of_range = |found: String| ("time-out-of-range", found);
-        let timestamp = timestamp_ms.checked_mul(NANOS_PER_MS).filter(|&ns| ns >= 0);
-        let time = match &self.event_time {
-            EventTimeRule::RecordTimestamp => timestamp.ok_or_else(|| {
-                out_of_range(format!("the record's timestamp is {timestamp_ms} ms, outside 1970 to 2262"))
-            })?,
-            EventTimeRule::Field { path, unit } => {
-                let Some(text) = &fields.time else {
-                    return Err(("missing-time", format!("the value has no number or string at {path}")));
-                };
-                time::parse(text, *unit).map_err(|why| (why.code(), format!("{path} {why}")))?
+    fn key(&self, index: usize, field: Option<&'a str>) -> Verdict<Option<Cow<'a, [u8]>>> {
+        let missing = |found: String| (code::MISSING_KEY, found);
+        let key = match &self.codec.key {
+            KeyRule::RecordKey => self.batch.keys.get(index).map(Cow::Borrowed),
+            KeyRule::None => None,
+            KeyRule::Field(path) => {
+                let json = field.ok_or_else(|| missing(format!("the value has no field {path}")))?;
+                let text = scan::scalar(json).ok_or_else(|| {
+                    missing(format!("field {path} is {}: a key is a string or a number", scan::shape(json)))
+                })?;
+                Some(match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                    Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+                })
             }
         };
-        let Some(timestamp) = timestamp else { return Ok(time) };
-        let apart = i128::from(time) - i128::from(timestamp);
-        let beyond = |limit: Option<Duration>, apart: i128| limit.is_some_and(|limit| apart > limit.as_nanos() as i128);
-        if beyond(self.max_ahead, apart) {
-            return Err(out_of_range(format!(
-                "event time {time} ns is {} s ahead of the record's timestamp",
-                apart / 1_000_000_000
-            )));
+        if key.is_none() && self.partitions.is_some() {
+            return Err(missing("the record has no key, and state is kept by it downstream".to_owned()));
         }
-        if beyond(self.max_behind, -apart) {
-            return Err(out_of_range(format!(
-                "event time {time} ns is {} s behind the record's timestamp",
-                -apart / 1_000_000_000
-            )));
+        Ok(key)
+    }
+
+    fn check_partition(&self, key: Option<&[u8]>) -> Verdict<()> {
+        let (Some(key), Some(partitions)) = (key, self.partitions) else { return Ok(()) };
+        let found: PartitionId = self.batch.partition;
+        let expected = murmur2::partition(key, partitions);
+        if found == expected {
+            return Ok(());
         }
-        Ok(time)
+        Err((
+            code::WRONG_PARTITION,
+            format!(
+                "the record came from partition {found}, its key belongs to {expected} of {partitions}: \
+                 repartition the topic by this key, or set partitioner=murmur2_random in its producer"
+            ),
+        ))
+    }
+
+    fn event_time(&self, index: usize, field: Option<&str>) -> Verdict<EventTime> {
+        let out_of_range = |found: String| (code::TIME_OUT_OF_RANGE, found);
+        let stamp_ms = self.batch.timestamps_ms[index];
+        let time = match &self.codec.event_time {
+            EventTimeRule::RecordTimestamp if stamp_ms < 0 => {
+                return Err((code::MISSING_TIME, "the record has no timestamp".to_owned()));
+            }
+            EventTimeRule::RecordTimestamp => Ok(stamp_ms.saturating_mul(1_000_000)),
+            EventTimeRule::Field { path, unit } => {
+                let missing = |found: String| (code::MISSING_TIME, found);
+                let json = field.ok_or_else(|| missing(format!("the value has no field {path}")))?;
+                let text = scan::scalar(json)
+                    .ok_or_else(|| missing(format!("field {path} is {}: expected {unit}", scan::shape(json))))?;
+                match time::nanos(&text, *unit) {
+                    Err(time::Fault::NotATime) => {
+                        return Err(missing(format!("field {path} is {}: expected {unit}", clip(json))));
+                    }
+                    Err(time::Fault::OutOfRange) => Err(clip(json)),
+                    Ok(nanos) => Ok(nanos),
+                }
+            }
+        };
+        match time {
+            Ok(time) if time > BEFORE_ALL_TIME && time < END_OF_INPUT => self.within_bounds(time, stamp_ms),
+            Ok(time) => Err(out_of_range(format!("event time {time} ns is kept for the ends of time"))),
+            Err(json) => Err(out_of_range(format!("event time {json} lies outside the years 1678 to 2261"))),
+        }
+    }
+
+    fn within_bounds(&self, time: EventTime, stamp_ms: i64) -> Verdict<EventTime> {
+        if stamp_ms < 0 {
+            return Ok(time);
+        }
+        let ahead = i128::from(time) - i128::from(stamp_ms) * 1_000_000;
+        let (bound, side) =
+            if ahead > 0 { (self.codec.max_ahead, "ahead of") } else { (self.codec.max_behind, "behind") };
+        match bound {
+            Some(bound) if ahead.unsigned_abs() > bound.as_nanos() => Err((
+                code::TIME_OUT_OF_RANGE,
+                format!(
+                    "event time is {} s {side} the record's timestamp, the source takes {} s",
+                    ahead.unsigned_abs() / 1_000_000_000,
+                    bound.as_secs_f64()
+                ),
+            )),
+            _ => Ok(time),
+        }
     }
 }
 
-fn check_partition(key: Option<&[u8]>, found: i32, keyed_partitions: Option<u32>) -> Result<(), Rejection> {
-    let Some(partitions) = keyed_partitions else { return Ok(()) };
-    let Some(key) = key else {
-        return Err((
-            "missing-key",
-            "the record has no key, and the operators behind this source keep state by key".to_owned(),
-        ));
-    };
-    let expected = murmur2::partition(key, partitions);
-    if expected != found {
-        return Err((
-            "wrong-partition",
-            format!(
-                "key {:?} lies in partition {found}, Kafka's default partitioner gives {expected}: repartition the \
-                 topic, or set partitioner=murmur2_random at its producers",
-                String::from_utf8_lossy(&key[..key.len().min(64)])
-            ),
-        ));
+impl SourceCodec {
+    /// The paths that `Judge::fields` looks for: key, time. Empty = nothing.
+    fn wanted(&self) -> scan::Wanted<'_> {
+        let key = if let KeyRule::Field(path) = &self.key { path.segments() } else { &[] };
+        let time = if let EventTimeRule::Field { path, .. } = &self.event_time { path.segments() } else { &[] };
+        [key, time]
     }
-    Ok(())
+}
+
+/// The beginning of a piece of a record, fit for a message.
+fn clip(json: &str) -> String {
+    const MAX: usize = 48;
+    match json.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}…", &json[..end]),
+        None => json.to_owned(),
+    }
+}
+
+/// Why a codec cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("take field {field} of a source with `decode: bytes`: bytes have no fields; set `decode: json`")]
+    NoFields { field: FieldPath },
+    #[error("read field path `{path}`: {found}; write names with a dot between them, `\\.` for a dot in a name")]
+    FieldPath { path: String, found: &'static str },
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoFields { .. } | Self::FieldPath { .. } => Kind::Invalid,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,92 +1,168 @@
-//! Text to event time: integers and decimals in a declared unit, or RFC 3339.
+//! The text of an event time to nanoseconds.
+//!
+//! Decimal numbers are read digit by digit: through a float, nanoseconds of today would be off by
+//! hundreds, and differently under another compiler.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
+use super::TimeUnit;
 use crate::model::EventTime;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TimeUnit {
-    S,
-    Ms,
-    Us,
-    Ns,
-    /// `2026-05-02T02:36:00.123Z`
-    Rfc3339,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    NotATime,
+    /// A time, but none that 64-bit nanoseconds since 1970 can hold.
+    OutOfRange,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum BadTime {
-    NotATime(String),
-    OutOfRange(String),
+/// Reads a number of `unit` (sign, fraction and exponent allowed, rounded down to nanoseconds) or RFC 3339.
+pub(super) fn nanos(text: &str, unit: TimeUnit) -> Result<EventTime, Fault> {
+    if let (Some(unit), Some(number)) = (unit.nanos(), Decimal::parse(text)) {
+        return number.scale(unit).ok_or(Fault::OutOfRange);
+    }
+    let timestamp: jiff::Timestamp = text.parse().map_err(|_| Fault::NotATime)?;
+    EventTime::try_from(timestamp.as_nanosecond()).map_err(|_| Fault::OutOfRange)
 }
 
-impl BadTime {
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotATime(_) => "missing-time",
-            Self::OutOfRange(_) => "time-out-of-range",
+/// (−1)^negative · mantissa · 10^exponent. Digits behind the 19th significant one are dropped: they
+/// are below a nanosecond, or the number is out of range anyway.
+struct Decimal {
+    negative: bool,
+    mantissa: u64,
+    exponent: i32,
+}
+
+impl Decimal {
+    /// 10^19 − 1 is the greatest number of nines that fits 64 bits.
+    const ROOM: u64 = 1_000_000_000_000_000_000;
+
+    fn parse(text: &str) -> Option<Self> {
+        let (negative, rest) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let mut number = Self { negative, mantissa: 0, exponent: 0 };
+        let rest = number.digits(rest.as_bytes(), 1)?;
+        let rest = match rest {
+            [b'.', fraction @ ..] => number.digits(fraction, 0)?,
+            rest => rest,
+        };
+        match rest {
+            [] => Some(number),
+            [b'e' | b'E', exponent @ ..] => {
+                number.exponent = number.exponent.saturating_add(parse_exponent(exponent)?);
+                Some(number)
+            }
+            _ => None,
         }
+    }
+
+    /// Takes one or more digits; each dropped one moves the exponent by `dropped`, each kept one by one less.
+    fn digits<'t>(&mut self, text: &'t [u8], dropped: i32) -> Option<&'t [u8]> {
+        let count = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+        if count == 0 {
+            return None;
+        }
+        for digit in &text[..count] {
+            if self.mantissa < Self::ROOM {
+                self.mantissa = self.mantissa * 10 + u64::from(digit - b'0');
+                self.exponent = self.exponent.saturating_add(dropped - 1);
+            } else {
+                self.exponent = self.exponent.saturating_add(dropped);
+            }
+        }
+        Some(&text[count..])
+    }
+
+    fn scale(&self, unit: u32) -> Option<EventTime> {
+        let value = i128::from(self.mantissa) * i128::from(unit) * if self.negative { -1 } else { 1 };
+        let power = || 10_i128.checked_pow(self.exponent.unsigned_abs());
+        let scaled = match self.exponent {
+            _ if value == 0 => 0,
+            0 => value,
+            1.. => value.checked_mul(power()?)?,
+            ..0 => power().map_or(if self.negative { -1 } else { 0 }, |power| value.div_euclid(power)),
+        };
+        EventTime::try_from(scaled).ok()
     }
 }
 
-impl fmt::Display for BadTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotATime(text) => write!(f, "holds {text:?}, which is no time in the declared unit"),
-            Self::OutOfRange(text) => write!(f, "holds {text}, outside 1970 to 2262"),
-        }
-    }
-}
-
-impl TimeUnit {
-    /// Digits behind the decimal point of a second that one step of the unit is.
-    fn digits(self) -> u32 {
-        match self {
-            Self::S | Self::Rfc3339 => 0,
-            Self::Ms => 3,
-            Self::Us => 6,
-            Self::Ns => 9,
-        }
-    }
-}
-
-/// # Errors
-/// What stands there instead of a time.
-pub fn parse(text: &str, unit: TimeUnit) -> Result<EventTime, BadTime> {
-    let nanos = match unit {
-        TimeUnit::Rfc3339 => {
-            let time: jiff::Timestamp = text.parse().map_err(|_| BadTime::NotATime(shorten(text)))?;
-            i64::try_from(time.as_nanosecond()).ok()
-        }
-        unit => decimal(text, 9 - unit.digits()).ok_or_else(|| BadTime::NotATime(shorten(text)))?,
+/// Saturates: no exponent that does not fit can be a time.
+fn parse_exponent(text: &[u8]) -> Option<i32> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] => (1, digits),
+        digits => (1, digits),
     };
-    nanos.filter(|&nanos| nanos >= 0).ok_or_else(|| BadTime::OutOfRange(shorten(text)))
-}
-
-/// `text` times ten to the power of `scale`, cut to an integer: exact, without floating point. `None`
-/// where it is no decimal number, `Some(None)` where it does not fit.
-fn decimal(text: &str, scale: u32) -> Option<Option<i64>> {
-    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-    if digits.contains(['e', 'E']) {
-        let value: f64 = digits.parse().ok()?;
-        let scaled = value * 10_f64.powi(scale as i32);
-        return Some((scaled < i64::MAX as f64).then_some(if negative { -(scaled as i64) } else { scaled as i64 }));
-    }
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+    if digits.is_empty() {
         return None;
     }
-    let mut value: Option<i64> = Some(0);
-    let scaled_fraction = fraction.bytes().chain(std::iter::repeat(b'0')).take(scale as usize);
-    for digit in whole.bytes().chain(scaled_fraction) {
-        value = value.and_then(|value| value.checked_mul(10)?.checked_add(i64::from(digit - b'0')));
-    }
-    Some(value.map(|value| if negative { -value } else { value }))
+    digits
+        .iter()
+        .try_fold(0_i32, |value, byte| {
+            byte.is_ascii_digit().then(|| value.saturating_mul(10).saturating_add(i32::from(byte - b'0')))
+        })
+        .map(|value| sign * value)
 }
 
-fn shorten(text: &str) -> String {
-    text.chars().take(64).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, unit: TimeUnit, expected: Result<EventTime, Fault>) {
+        assert_eq!(nanos(text, unit), expected, "{text} {unit}");
+    }
+
+    #[test]
+    fn every_unit_comes_out_in_nanoseconds() {
+        check("1700000000", TimeUnit::S, Ok(1_700_000_000_000_000_000));
+        check("1700000000123", TimeUnit::Ms, Ok(1_700_000_000_123_000_000));
+        check("1700000000123456", TimeUnit::Us, Ok(1_700_000_000_123_456_000));
+        check("1700000000123456789", TimeUnit::Ns, Ok(1_700_000_000_123_456_789));
+        check("-1", TimeUnit::Ms, Ok(-1_000_000));
+        check("000000000000000000000000001", TimeUnit::S, Ok(1_000_000_000));
+    }
+
+    #[test]
+    fn fractions_and_exponents_are_exact_and_rounded_down() {
+        check("1700000000.123456789", TimeUnit::S, Ok(1_700_000_000_123_456_789));
+        check("1.7e9", TimeUnit::S, Ok(1_700_000_000_000_000_000));
+        check("17000000001E-1", TimeUnit::S, Ok(1_700_000_000_100_000_000));
+        check("0.9999999999", TimeUnit::S, Ok(999_999_999));
+        check("-0.0000000001", TimeUnit::S, Ok(-1));
+        check("5e-400", TimeUnit::S, Ok(0));
+    }
+
+    #[test]
+    fn rfc_3339_is_taken_under_every_unit_and_numbers_not_under_it() {
+        check("2023-11-14T22:13:20.5Z", TimeUnit::Us, Ok(1_700_000_000_500_000_000));
+        check("2023-11-15T00:13:20+02:00", TimeUnit::Rfc3339, Ok(1_700_000_000_000_000_000));
+        check("1700000000", TimeUnit::Rfc3339, Err(Fault::NotATime));
+    }
+
+    #[test]
+    fn what_64_bits_cannot_hold_is_out_of_range() {
+        for text in ["9223372037", "1e400", "99999999999999999999999999", "-1e30", "1e99999999999"] {
+            check(text, TimeUnit::S, Err(Fault::OutOfRange));
+        }
+        check("9999-01-01T00:00:00Z", TimeUnit::S, Err(Fault::OutOfRange));
+    }
+
+    #[test]
+    fn what_is_no_time_is_called_so() {
+        for text in ["", "-", "abc", "12a", "1.", ".5", "1e", "1e+", "+1", "0x10", "noon", "2023-11-14"] {
+            check(text, TimeUnit::S, Err(Fault::NotATime));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in ".{0,40}") {
+            let _ = nanos(&text, TimeUnit::S);
+            let _ = nanos(&text, TimeUnit::Ns);
+        }
+
+        #[test]
+        fn whole_nanoseconds_come_back_as_they_were(time in proptest::num::i64::ANY) {
+            proptest::prop_assert_eq!(nanos(&time.to_string(), TimeUnit::Ns), Ok(time));
+        }
+    }
 }

@@ -94,6 +94,14 @@ impl Inputs {
         }
     }
 
+    /// Whether all that the log holds of an input was read. Unknown counts as no.
+    pub fn is_read(&self, input: usize, plan: &TaskPlan, reader: &dyn Reader, log: &dyn Log) -> bool {
+        let Input { source, partition, .. } = self.entries[input];
+        let topic = &plan.sources[source].topic.name;
+        let end = log.end_offset(topic, partition, Isolation::ReadCommitted).ok();
+        end.zip(reader.position(topic, partition)).is_some_and(|(end, position)| position >= end)
+    }
+
     /// The open epoch has been committed.
     pub fn committed(&mut self) {
         self.entries.iter_mut().for_each(|input| input.committed = input.next);

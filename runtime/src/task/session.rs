@@ -130,7 +130,7 @@ impl Session<'_> {
             self.inputs.skip_gaps(&self.around.plan, self.reader.as_ref());
             self.watch_lag()?;
         }
-        self.advance(!polled)?;
+        self.advance()?;
         self.emit()?;
         self.sweep(!polled)?;
         if self.due() {
@@ -177,8 +177,10 @@ impl Session<'_> {
 
     /// Event time advances behind a batch; then the timers that have come due fire, in bounded
     /// batches and across as many epochs as it takes. Only when none is left has the watermark passed.
-    fn advance(&mut self, caught_up: bool) -> Result<(), Error> {
-        let reached = self.watermark.advance(self.around.clock.elapsed(), caught_up).max(self.emitted_watermark);
+    fn advance(&mut self) -> Result<(), Error> {
+        let (inputs, reader, around) = (&self.inputs, self.reader.as_ref(), self.around);
+        let caught_up = |input| inputs.is_read(input, &around.plan, reader, around.log.as_ref());
+        let reached = self.watermark.advance(around.clock.elapsed(), caught_up).max(self.emitted_watermark);
         let overdue = self.chain.next_timer(&mut self.state)?.is_some_and(|time| time <= reached);
         if overdue {
             let moment = self.moment();
