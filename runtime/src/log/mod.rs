@@ -4,14 +4,14 @@
 //! writer belongs to one thread. Nothing here knows of jobs, tasks or state.
 //! Read [`Log`] first, then [`Writer`] (one epoch = one transaction), then [`Reader`].
 
+pub mod embedded;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Kind;
 use crate::model::{PartitionBatch, PartitionId, TopicId};
-
-pub mod embedded;
 
 /// What becomes of old records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +113,8 @@ pub trait Reader: Send {
     /// A paused partition brings nothing and keeps its position.
     fn pause(&mut self, topic: &str, partition: PartitionId, paused: bool) -> Result<(), Error>;
     /// Clears `into` and fills it with records of one partition, waiting up to `wait` for the first.
-    /// True where it brought any. Partitions take turns.
+    /// True where it brought any. Partitions take turns. May return false early where nothing but a gap
+    /// or a marker was passed, so that a caller who reads up to an end sees its position arrive there.
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`] where truncation has passed the position.
@@ -157,8 +158,14 @@ pub enum Error {
     TopicRecreated { topic: String, expected: TopicId, found: TopicId },
     #[error("read {topic}/{partition} from offset {offset}: it holds {start} to {end}")]
     OffsetOutOfRange { topic: String, partition: PartitionId, offset: i64, start: i64, end: i64 },
+    #[error("pause {topic}/{partition}: it is not assigned to this reader")]
+    NotAssigned { topic: String, partition: PartitionId },
     #[error("write to {topic}: a record has {bytes} bytes, the topic takes {max}")]
     RecordTooLarge { topic: String, bytes: usize, max: u32 },
+    #[error("write to {topic}: {reason}")]
+    InvalidRecord { topic: String, reason: &'static str },
+    #[error("{doing}: {found}")]
+    OutOfOrder { doing: String, found: &'static str },
     #[error("write as {transactional_id}: fenced by a newer owner of that id")]
     Fenced { transactional_id: String },
     #[error("{doing}: {found}")]
@@ -172,7 +179,8 @@ impl Error {
         match self {
             Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Kind::NotFound,
             Self::TopicExists(_) => Kind::Conflict,
-            Self::InvalidTopic { .. } | Self::RecordTooLarge { .. } => Kind::Invalid,
+            Self::InvalidTopic { .. } | Self::InvalidRecord { .. } | Self::RecordTooLarge { .. } => Kind::Invalid,
+            Self::OutOfOrder { .. } | Self::NotAssigned { .. } => Kind::Bug,
             Self::TopicRecreated { .. } | Self::OffsetOutOfRange { .. } | Self::Corrupt { .. } => Kind::Corrupt,
             Self::Fenced { .. } => Kind::Fenced,
             Self::Storage { .. } => Kind::Retry,

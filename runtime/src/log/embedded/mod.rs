@@ -1,256 +1,286 @@
-//! The embedded log: a durable log in one RocksDB inside the process, the default of `forebay dev`.
+//! The embedded log: topics, atomic epochs and fencing in one RocksDB inside the process.
 //!
-//! Owns the topics, their partitions and the producer epochs of one data directory. Has Kafka's
-//! semantics where they matter: an epoch burns a marker offset in every partition that it touched, an
-//! abort leaves a gap, a takeover fences, nothing of an epoch shows before all of it does. Survives
-//! `kill -9`; survives a power failure with [`Settings::sync`]. For one process only: it speaks no
-//! network protocol and is no broker.
-//!
-//! Read [`Embedded`] first, then [`stored`] (the bytes of a batch), [`writer`] and [`reader`].
+//! The default of `forebay dev`. It survives `kill -9`, is for one process, and speaks no Kafka protocol.
+//! It does not flatter: an epoch burns a marker offset in each partition it touched, an aborted one the
+//! offsets of its records, compaction leaves gaps, and [`Harsh`] shows what a cluster does on a bad day.
+//! Read `keys` and `batch` for what is stored, then `append`, `writer`, `reader`.
 
-mod catalog;
+mod append;
+mod batch;
 mod compaction;
+mod harsh;
 mod keys;
 mod reader;
-mod stored;
+mod store;
+#[cfg(test)]
+mod tests;
+mod topics;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use rocksdb::{DB, DBCompressionType, IteratorMode, Options, WriteBatch, WriteOptions};
+use append::{Addition, Appending, Marker, News};
+use compaction::Compactor;
+use harsh::Hardship;
+use keys::Bounds;
+use store::Store;
+use topics::{Topic, Topics};
+use writer::Owners;
 
-use self::catalog::{Catalog, Topic};
-use super::{Error, Isolation, Log, Reader, TopicInfo, TopicSpec, Writer};
+pub use harsh::{Harsh, Show};
+
+use super::{Cleanup, Error, Isolation, Log, Reader, TopicInfo, TopicSpec, Writer};
+use crate::env::{Clock, SystemClock};
 use crate::model::{PartitionBatch, PartitionId, TopicId};
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone)]
 pub struct Settings {
-    /// Wait for the disk at every commit. Off, as it is in Kafka: a crash of the process loses nothing,
-    /// a crash of the machine may lose the last moments.
+    /// Wait for the disk at each commit. Without it a commit survives the death of the process but not of
+    /// the machine, as in Kafka, which leaves the same to replication.
     pub sync: bool,
+    /// Memory that RocksDB fills before it writes a file; three of it may be in use at once.
+    pub write_buffer_bytes: usize,
+    /// How long a tombstone stays after the compaction that found it, so that slow readers see it.
+    pub tombstone_grace: Duration,
+    /// A compacted topic is compacted once so many bytes, and as many as it had left the last time, were added.
+    pub compact_after_bytes: u64,
+    /// Gives append times.
+    pub clock: Arc<dyn Clock>,
+    /// The test mode; `None` in production.
+    pub harsh: Option<Harsh>,
 }
 
-/// Cheap to share; every reader and writer holds one.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sync: false,
+            write_buffer_bytes: 64 << 20,
+            tombstone_grace: Duration::from_secs(24 * 60 * 60),
+            compact_after_bytes: 4 << 20,
+            clock: SystemClock::shared(),
+            harsh: None,
+        }
+    }
+}
+
+/// The log in one directory. Readers and writers keep what they need of it alive.
 pub struct Embedded {
-    db: DB,
-    settings: Settings,
-    catalog: Mutex<Catalog>,
-    /// Raised with everything that becomes visible.
-    grown: Condvar,
+    shared: Arc<Shared>,
+    compactor: Compactor,
+}
+
+/// What readers, writers and the log itself hold together.
+struct Shared {
+    store: Store,
+    topics: Topics,
+    owners: Owners,
+    appending: Appending,
+    news: News,
+    hardship: Option<Hardship>,
+    clock: Arc<dyn Clock>,
+    tombstone_grace: Duration,
+    compact_after_bytes: u64,
+    compaction: compaction::Requests,
 }
 
 impl Embedded {
-    /// # Errors
-    /// [`Error::Storage`] where another process holds the directory; [`Error::Corrupt`].
-    pub fn open(dir: &Path, settings: Settings) -> Result<Arc<Self>, Error> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        // Batches are written once and read in order: large blocks, few levels, light compression.
-        options.set_compression_type(DBCompressionType::Lz4);
-        options.set_write_buffer_size(64 << 20);
-        options.set_target_file_size_base(128 << 20);
-        options.set_max_background_jobs(2);
-        options.set_keep_log_file_num(2);
-        let doing = format!("open the log in {}", dir.display());
-        let db = DB::open(&options, dir).map_err(|error| storage(&doing, &error))?;
-        let catalog = Catalog::load(&db)?;
-        Ok(Arc::new(Self { db, settings, catalog: Mutex::new(catalog), grown: Condvar::new() }))
-    }
-
-    fn catalog(&self) -> MutexGuard<'_, Catalog> {
-        // Every change of the catalog is made after the write that it follows: it is whole.
-        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self, doing: &str, batch: WriteBatch) -> Result<(), Error> {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.settings.sync);
-        self.db.write_opt(batch, &options).map_err(|error| storage(doing, &error))
-    }
-
-    /// Keeps only the newest record of every key of a compacted topic, and tombstones for a day.
+    /// Opens the log in `dir`, or starts one there.
     ///
     /// # Errors
-    /// Those of storage.
+    /// [`Error::Storage`] where another process has it open or the disk fails, [`Error::Corrupt`].
+    pub fn open(dir: &Path, settings: Settings) -> Result<Arc<Self>, Error> {
+        let store = Store::open(dir, &settings)?;
+        let topics = Topics::load(&store)?;
+        let (requests, inbox) = compaction::requests();
+        let shared = Arc::new(Shared {
+            store,
+            topics,
+            owners: Owners::default(),
+            appending: Appending::default(),
+            news: News::default(),
+            hardship: settings.harsh.map(Hardship::new),
+            clock: settings.clock,
+            tombstone_grace: settings.tombstone_grace,
+            compact_after_bytes: settings.compact_after_bytes,
+            compaction: requests,
+        });
+        let compactor = Compactor::start(&shared, inbox)?;
+        Ok(Arc::new(Self { shared, compactor }))
+    }
+
+    /// Compacts a [`Cleanup::Compact`] topic now: of each key only the newest record stays, at its offset.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`], [`Error::InvalidTopic`] where the topic is not a compacted one.
     pub fn compact(&self, topic: &str) -> Result<(), Error> {
-        let mut catalog = self.catalog();
-        let topic = catalog.topic_mut(topic)?;
-        compaction::compact(&self.db, topic, now_ms(), |batch| self.write("compact", batch))
+        let topic = self.shared.topics.get(topic)?;
+        if topic.info.spec.cleanup != Cleanup::Compact {
+            let reason = "its cleanup is `delete`: it keeps all records until they are truncated".to_owned();
+            return Err(Error::InvalidTopic { topic: topic.name().to_owned(), reason });
+        }
+        compaction::compact(&self.shared, &topic)
+    }
+
+    /// Test mode: shows the oldest commit that one partition holds back. False where nothing is held back.
+    pub fn show_next(&self) -> bool {
+        let shown = self.shared.hardship.as_ref().is_some_and(Hardship::show_next);
+        self.shared.news.announce();
+        shown
     }
 }
 
-/// What readers and writers are made of: they need the log to outlive them.
-#[derive(Clone)]
-struct Handle(Arc<Embedded>);
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.compactor.stop();
+    }
+}
 
-impl Log for Arc<Embedded> {
-    fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error> {
-        catalog::check_spec(spec)?;
-        let mut catalog = self.catalog();
-        if catalog.topic(&spec.name).is_ok() {
-            return Err(Error::TopicExists(spec.name.clone()));
+impl Shared {
+    fn now_ms(&self) -> i64 {
+        self.clock.now().div_euclid(1_000_000)
+    }
+
+    /// Shows what was appended, or hands it to the test mode, and wakes readers.
+    fn show(&self, owner: Option<&str>, ends: &[(Arc<Topic>, PartitionId, Bounds)]) {
+        for (topic, id, bounds) in ends {
+            match &self.hardship {
+                Some(hardship) => hardship.hold(owner, topic, *id, bounds.end),
+                None => {
+                    if let Ok(partition) = topic.partition(*id) {
+                        partition.stable.store(bounds.end, Ordering::Release);
+                    }
+                }
+            }
+            compaction::request_if_dirty(self, topic);
         }
-        let topic = Topic::new(TopicInfo { id: TopicId::random(), spec: spec.clone() });
-        let mut batch = WriteBatch::default();
-        topic.put_info(&mut batch);
-        self.write("create a topic", batch)?;
-        let info = topic.info.clone();
-        catalog.topics.insert(spec.name.clone(), topic);
-        Ok(info)
+        self.step();
+        self.news.announce();
+    }
+
+    /// Lets the test mode show something. True where it holds back what it will show by itself.
+    fn step(&self) -> bool {
+        self.hardship.as_ref().is_some_and(Hardship::step)
+    }
+
+    fn remove_topic(&self, topic: &Topic) -> Result<(), Error> {
+        let doing = || format!("delete topic {}", topic.name());
+        let _removal = topic.removal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut append = self.appending.lock()?;
+        append.delete(&keys::topic(topic.name()));
+        for (from, to) in keys::of_topic(topic.info.id) {
+            append.delete_range(&from, &to);
+        }
+        // Before the lock is free again: nothing may be appended behind the range that was deleted.
+        append.write(&self.store, &doing, |_| topic.deleted.store(true, Ordering::Release))?;
+        for (from, to) in keys::of_topic(topic.info.id) {
+            self.store.drop_files(&from, &to);
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, topic: &Arc<Topic>, id: PartitionId, offset: i64) -> Result<(), Error> {
+        let doing = || format!("truncate {}/{id} before offset {offset}", topic.name());
+        let _removal = topic.removal.lock().unwrap_or_else(PoisonError::into_inner);
+        let partition = topic.partition(id)?;
+        let mut append = self.appending.lock()?;
+        let (bounds, stable) = (partition.bounds(), partition.stable());
+        if offset <= bounds.start {
+            return Ok(());
+        }
+        if offset > stable {
+            return Err(topic.out_of_range(id, offset, Bounds { end: stable, ..bounds }));
+        }
+        if topic.is_deleted() {
+            return Err(self.topics.gone(topic));
+        }
+        let place = topic.place(id);
+        let mut scan = self.store.scan(place, 0, offset);
+        while let Some((last, _)) = scan.current()? {
+            // One by one: a range tombstone for each truncation would slow down every later read.
+            append.delete(&place.index(last));
+            append.delete(&place.batch(last));
+            scan.advance();
+        }
+        append.set_bounds(topic.clone(), id, Bounds { start: offset, ..bounds });
+        append.write(&self.store, &doing, |_| ())
+    }
+}
+
+impl Log for Embedded {
+    fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error> {
+        let info = TopicInfo { id: TopicId::random(), spec: spec.clone() };
+        self.shared.topics.create(info, |info| {
+            let mut append = self.shared.appending.lock()?;
+            append.put(&keys::topic(&spec.name), &keys::topic_to_bytes(info)?);
+            append.write(&self.shared.store, &|| format!("create topic {}", spec.name), |_| ())
+        })
     }
 
     fn delete_topic(&self, name: &str) -> Result<(), Error> {
-        let mut catalog = self.catalog();
-        let topic = catalog.topic(name)?;
-        let mut batch = WriteBatch::default();
-        topic.delete(&mut batch);
-        self.write("delete a topic", batch)?;
-        catalog.topics.remove(name);
-        drop(catalog);
-        self.grown.notify_all();
+        self.shared.topics.delete(name, |topic| self.shared.remove_topic(topic))?;
+        self.shared.news.announce();
         Ok(())
     }
 
     fn topic(&self, name: &str) -> Result<TopicInfo, Error> {
-        Ok(self.catalog().topic(name)?.info.clone())
+        Ok(self.shared.topics.get(name)?.info.clone())
     }
 
     fn topics(&self) -> Result<Vec<TopicInfo>, Error> {
-        Ok(self.catalog().topics.values().map(|topic| topic.info.clone()).collect())
+        Ok(self.shared.topics.all())
     }
 
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error> {
-        Ok(self.catalog().topic(topic)?.partition(partition)?.start)
+        Ok(self.shared.topics.get(topic)?.partition(partition)?.bounds().start)
     }
 
-    fn end_offset(&self, topic: &str, partition: PartitionId, _: Isolation) -> Result<i64, Error> {
-        Ok(self.catalog().topic(topic)?.partition(partition)?.end)
+    fn end_offset(&self, topic: &str, partition: PartitionId, isolation: Isolation) -> Result<i64, Error> {
+        if isolation == Isolation::ReadUncommitted {
+            return Ok(self.shared.topics.get(topic)?.partition(partition)?.bounds().end);
+        }
+        self.shared.step();
+        Ok(self.shared.topics.get(topic)?.partition(partition)?.stable())
     }
 
     fn offset_for_timestamp(&self, topic: &str, partition: PartitionId, timestamp_ms: i64) -> Result<i64, Error> {
-        let (id, start, end) = {
-            let catalog = self.catalog();
-            let topic = catalog.topic(topic)?;
-            let held = topic.partition(partition)?;
-            (topic.info.id, held.start, held.end)
-        };
-        let mut batch = PartitionBatch::default();
-        for entry in stored::scan(&self.db, id, partition, start) {
-            let (base, bytes) = entry?;
-            batch.clear();
-            stored::decode(&bytes, base, &mut batch)?;
-            let found = (0..batch.len()).find(|&i| batch.offsets[i] >= start && batch.timestamps_ms[i] >= timestamp_ms);
-            if let Some(i) = found {
-                return Ok(batch.offsets[i]);
-            }
-        }
-        Ok(end)
+        let topic = self.shared.topics.get(topic)?;
+        reader::offset_for_timestamp(&self.shared.store, &topic, partition, timestamp_ms)
     }
 
     fn delete_records(&self, topic: &str, partition: PartitionId, offset: i64) -> Result<(), Error> {
-        let mut catalog = self.catalog();
-        let topic = catalog.topic_mut(topic)?;
-        let id = topic.info.id;
-        let held = topic.partition(partition)?.clone();
-        if offset < held.start || offset > held.end {
-            let (topic, start, end) = (topic.info.spec.name.clone(), held.start, held.end);
-            return Err(Error::OffsetOutOfRange { topic, partition, offset, start, end });
-        }
-        let mut batch = WriteBatch::default();
-        // The batch that holds the offset stays whole; readers are shown what is behind it.
-        let keep = stored::batch_at(&self.db, id, partition, offset)?.map_or(offset, |(base, _)| base);
-        batch.delete_range(keys::batch(id, partition, 0), keys::batch(id, partition, keep));
-        topic.partition_mut(partition)?.start = offset;
-        topic.put_partition(partition, &mut batch);
-        self.write("truncate a partition", batch)
-    }
-
-    fn reader(&self, _: Isolation) -> Result<Box<dyn Reader>, Error> {
-        Ok(Box::new(reader::EmbeddedReader::new(Handle(Arc::clone(self)))))
-    }
-
-    fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error> {
-        Ok(Box::new(writer::EmbeddedWriter::take_over(Handle(Arc::clone(self)), transactional_id)?))
-    }
-
-    fn produce(&self, records: &PartitionBatch) -> Result<i64, Error> {
-        let mut pending = writer::Pending::default();
-        let mut catalog = self.catalog();
-        pending.add(catalog.topic(&records.topic)?, records)?;
-        let first = catalog.topic(&records.topic)?.partition(records.partition)?.end;
-        self.publish(&mut catalog, &pending, false)?;
-        Ok(first)
-    }
-}
-
-impl Embedded {
-    /// Writes all pending batches in one atomic step and shows them.
-    fn publish(&self, catalog: &mut Catalog, pending: &writer::Pending, marker: bool) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        let mut ends: BTreeMap<(&str, PartitionId), i64> = BTreeMap::new();
-        for part in &pending.parts {
-            let topic = catalog.topic(&part.topic)?;
-            if topic.info.id != part.id {
-                let (expected, found) = (part.id, topic.info.id);
-                return Err(Error::TopicRecreated { topic: part.topic.clone(), expected, found });
-            }
-            let end = match ends.get(&(part.topic.as_str(), part.partition)) {
-                Some(end) => *end,
-                None => topic.partition(part.partition)?.end,
-            };
-            batch.put(keys::batch(part.id, part.partition, end), stored::seal(&part.bytes, now_ms()));
-            ends.insert((&part.topic, part.partition), end + i64::from(part.records));
-        }
-        for (&(topic, partition), end) in &ends {
-            let topic = catalog.topic(topic)?;
-            let mut held = topic.partition(partition)?.clone();
-            held.end = end + i64::from(marker);
-            batch.put(keys::partition(topic.info.id, partition), held.encode());
-        }
-        self.write("append", batch)?;
-        for ((topic, partition), end) in ends {
-            catalog.topic_mut(topic)?.grow(partition, end + i64::from(marker))?;
-        }
-        self.compact_where_due(catalog, pending);
-        self.grown.notify_all();
+        let topic = self.shared.topics.get(topic)?;
+        self.shared.truncate(&topic, partition, offset)?;
+        self.shared.news.announce();
         Ok(())
     }
 
-    /// Garbage is collected where most of a compacted topic has become garbage. Not vital: a failure is
-    /// told and tried again later.
-    fn compact_where_due(&self, catalog: &mut Catalog, pending: &writer::Pending) {
-        for part in &pending.parts {
-            let Ok(topic) = catalog.topic_mut(&part.topic) else { continue };
-            if topic.wants_compaction()
-                && let Err(error) = compaction::compact(&self.db, topic, now_ms(), |batch| self.write("compact", batch))
-            {
-                tracing::warn!(topic = part.topic, "compaction failed: {error}");
-            }
+    fn reader(&self, isolation: Isolation) -> Result<Box<dyn Reader>, Error> {
+        Ok(Box::new(reader::EmbeddedReader::new(self.shared.clone(), isolation)))
+    }
+
+    fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error> {
+        Ok(Box::new(writer::EmbeddedWriter::take_over(self.shared.clone(), transactional_id)?))
+    }
+
+    fn produce(&self, records: &PartitionBatch) -> Result<i64, Error> {
+        let shared = &self.shared;
+        let topic = shared.topics.get(&records.topic)?;
+        let partition = records.partition;
+        topic.partition(partition)?;
+        writer::check_records(&topic, records)?;
+        let batches = writer::seal_all(records, shared.now_ms());
+        let mut append = shared.appending.lock()?;
+        if topic.is_deleted() {
+            return Err(shared.topics.gone(&topic));
         }
+        let addition = Addition { topic: topic.clone(), partition, records: records.len() as u64, batches };
+        let first = append.add(addition, Marker::None)?;
+        append.write(&shared.store, &|| format!("write to {}/{partition}", topic.name()), |ends| {
+            shared.show(None, ends);
+        })?;
+        Ok(first)
     }
 }
-
-fn storage(doing: &str, error: &rocksdb::Error) -> Error {
-    let (doing, found) = (doing.to_owned(), error.to_string());
-    match error.kind() {
-        rocksdb::ErrorKind::Corruption => Error::Corrupt { doing, found },
-        _ => Error::Storage { doing, found },
-    }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as i64
-}
-
-/// All entries whose keys begin with `prefix`.
-fn with_prefix<'a>(db: &'a DB, prefix: &'a [u8]) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), Error>> + 'a {
-    db.iterator(IteratorMode::From(prefix, rocksdb::Direction::Forward))
-        .map(|entry| entry.map_err(|error| storage("read the log", &error)))
-        .take_while(move |entry| entry.as_ref().map_or(true, |(key, _)| key.starts_with(prefix)))
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,182 +1,267 @@
-//! Reading: by assignment, in offset order, partitions in turn.
+//! Reading: cursors over partitions, and waiting for what they have not got yet.
 //!
-//! Owns the positions and, per partition, what is left of the stored batch that was decoded last.
+//! Owns positions and whose turn it is. A stored batch is unpacked once, straight into the caller's columns
+//! where all of it is wanted, and beside them where the position or the budget falls inside it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Handle, stored};
-use crate::log::{Assignment, Budget, Error, Reader};
+use super::Shared;
+use super::batch;
+use super::keys::Bounds;
+use super::store::{Scan, Store, corrupt};
+use super::topics::Topic;
+use crate::log::{Assignment, Budget, Error, Isolation, Reader};
 use crate::model::{PartitionBatch, PartitionId};
 
 pub struct EmbeddedReader {
-    log: Handle,
-    assigned: Vec<Assigned>,
+    shared: Arc<Shared>,
+    isolation: Isolation,
+    cursors: Vec<Cursor>,
+    /// Whose turn it is, as an index of `cursors`.
     turn: usize,
 }
 
-struct Assigned {
-    at: Assignment,
+struct Cursor {
+    topic: Arc<Topic>,
+    partition: PartitionId,
+    position: i64,
     paused: bool,
-    /// Decoded and not yet handed out: records from `left_from` on.
-    left: PartitionBatch,
-    left_from: usize,
+    /// The stored batch that the position stands in, unpacked, and how much of it was handed out.
+    ahead: PartitionBatch,
+    taken: usize,
+}
+
+/// What one look at a partition brought.
+#[derive(PartialEq, Eq)]
+enum Look {
+    Records,
+    /// Only the position moved, over a gap or a marker.
+    Gap,
+    Nothing,
 }
 
 impl EmbeddedReader {
-    pub fn new(log: Handle) -> Self {
-        Self { log, assigned: Vec::new(), turn: 0 }
+    pub fn new(shared: Arc<Shared>, isolation: Isolation) -> Self {
+        Self { shared, isolation, cursors: Vec::new(), turn: 0 }
     }
 
-    fn find(&self, topic: &str, partition: PartitionId) -> Option<usize> {
-        self.assigned.iter().position(|held| held.at.partition == partition && held.at.topic == topic)
-    }
-
-    /// The next assigned partition that holds something, and its end.
-    fn next_ready(&mut self) -> Result<Option<(usize, i64)>, Error> {
-        let catalog = self.log.0.catalog();
-        for step in 0..self.assigned.len() {
-            let i = (self.turn + step) % self.assigned.len();
-            let end = self.assigned[i].check(&catalog)?;
-            if !self.assigned[i].paused && self.assigned[i].at.offset < end {
-                self.turn = i + 1;
-                return Ok(Some((i, end)));
+    /// Looks at each partition once, in turn, until one brings records.
+    fn look_around(&mut self, budget: Budget, into: &mut PartitionBatch) -> Result<Look, Error> {
+        let mut found = Look::Nothing;
+        for step in 0..self.cursors.len() {
+            let i = (self.turn + step) % self.cursors.len();
+            if self.cursors[i].paused {
+                continue;
+            }
+            match self.cursors[i].read(&self.shared, self.isolation, budget, into)? {
+                Look::Records => {
+                    self.turn = i + 1;
+                    return Ok(Look::Records);
+                }
+                Look::Gap => found = Look::Gap,
+                Look::Nothing => {}
             }
         }
-        Ok(None)
+        Ok(found)
+    }
+
+    fn cursor(&self, topic: &str, partition: PartitionId) -> Option<usize> {
+        self.cursors.iter().position(|cursor| cursor.partition == partition && cursor.topic.name() == topic)
     }
 }
 
 impl Reader for EmbeddedReader {
     fn assign(&mut self, assignments: &[Assignment]) -> Result<(), Error> {
-        let held = |at: &Assignment| {
-            let left = PartitionBatch::new(&at.topic, at.partition);
-            Assigned { at: at.clone(), paused: false, left, left_from: 0 }
-        };
-        self.assigned = assignments.iter().map(held).collect();
+        let cursors = assignments.iter().map(|assignment| Cursor::start(&self.shared, assignment));
+        self.cursors = cursors.collect::<Result<_, _>>()?;
         self.turn = 0;
-        let catalog = self.log.0.catalog();
-        self.assigned.iter().try_for_each(|held| held.check(&catalog).map(drop))
+        Ok(())
     }
 
     fn pause(&mut self, topic: &str, partition: PartitionId, paused: bool) -> Result<(), Error> {
-        if let Some(i) = self.find(topic, partition) {
-            self.assigned[i].paused = paused;
+        match self.cursor(topic, partition) {
+            Some(i) => self.cursors[i].paused = paused,
+            None => return Err(Error::NotAssigned { topic: topic.to_owned(), partition }),
         }
         Ok(())
     }
 
     fn poll(&mut self, budget: Budget, wait: Duration, into: &mut PartitionBatch) -> Result<bool, Error> {
         into.clear();
-        let until = Instant::now() + wait;
+        let deadline = Instant::now() + wait;
         loop {
-            while let Some((i, end)) = self.next_ready()? {
-                if self.assigned[i].read(&self.log, budget, end, into)? {
-                    return Ok(true);
-                }
+            let seen = self.shared.news.generation();
+            let more_is_coming = self.shared.step();
+            match self.look_around(budget, into)? {
+                Look::Records => return Ok(true),
+                Look::Gap => return Ok(false),
+                Look::Nothing => {}
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            let catalog = self.log.0.catalog();
-            // Looked at once more under the lock: what was published in between must not be slept over.
-            if self
-                .assigned
-                .iter()
-                .any(|held| held.check(&catalog).map_or(true, |end| !held.paused && held.at.offset < end))
-            {
+            // The test mode shows what it holds back when it is asked, not when time passes.
+            if more_is_coming && Instant::now() < deadline {
                 continue;
             }
-            drop(self.log.0.grown.wait_timeout(catalog, left));
+            if !self.shared.news.wait(seen, deadline) {
+                return Ok(false);
+            }
         }
     }
 
     fn position(&self, topic: &str, partition: PartitionId) -> Option<i64> {
-        self.find(topic, partition).map(|i| self.assigned[i].at.offset)
+        self.cursor(topic, partition).map(|i| self.cursors[i].position)
     }
 }
 
-impl Assigned {
-    /// The end of the partition, if the topic is still the one that was meant and holds the position.
-    fn check(&self, catalog: &super::Catalog) -> Result<i64, Error> {
-        let Assignment { topic: name, id, partition, offset } = &self.at;
-        let topic = catalog.topic(name)?;
+impl Cursor {
+    fn start(shared: &Shared, assignment: &Assignment) -> Result<Self, Error> {
+        let Assignment { topic: name, id, partition, offset } = assignment;
+        let topic = shared.topics.get(name)?;
         if topic.info.id != *id {
-            return Err(Error::TopicRecreated { topic: name.clone(), expected: *id, found: topic.info.id });
+            let (topic, expected, found) = (name.clone(), *id, topic.info.id);
+            return Err(Error::TopicRecreated { topic, expected, found });
         }
-        let held = topic.partition(*partition)?;
-        if *offset < held.start || *offset > held.end {
-            let (start, end) = (held.start, held.end);
-            return Err(Error::OffsetOutOfRange {
-                topic: name.clone(),
-                partition: *partition,
-                offset: *offset,
-                start,
-                end,
-            });
+        let bounds = topic.partition(*partition)?.bounds();
+        if !(bounds.start..=bounds.end).contains(offset) {
+            return Err(topic.out_of_range(*partition, *offset, bounds));
         }
-        Ok(held.end)
+        let ahead = PartitionBatch::default();
+        Ok(Self { topic, partition: *partition, position: *offset, paused: false, ahead, taken: 0 })
     }
 
-    /// Fills `into` up to the budget; moves the position, over gaps too. False where only gaps were left.
-    fn read(&mut self, log: &Handle, budget: Budget, end: i64, into: &mut PartitionBatch) -> Result<bool, Error> {
-        into.topic.clone_from(&self.at.topic);
-        into.partition = self.at.partition;
-        self.hand_out(budget, into);
-        if into.is_empty() || has_room(budget, into) {
-            let (id, partition, offset) = (self.at.id, self.at.partition, self.at.offset);
-            let mut reached_end = true;
-            for entry in stored::scan(&log.0.db, id, partition, offset) {
-                let (base, bytes) = entry?;
-                if base >= end {
-                    break;
-                }
-                self.left.clear();
-                stored::decode(&bytes, base, &mut self.left)?;
-                self.left_from = self.left.offsets.partition_point(|&at| at < self.at.offset);
-                self.hand_out(budget, into);
-                if !has_room(budget, into) {
-                    reached_end = false;
-                    break;
-                }
-            }
-            if reached_end && self.left_from == self.left.len() {
-                self.at.offset = end;
-            }
+    fn read(
+        &mut self,
+        shared: &Shared,
+        isolation: Isolation,
+        budget: Budget,
+        into: &mut PartitionBatch,
+    ) -> Result<Look, Error> {
+        if self.topic.is_deleted() {
+            return Err(shared.topics.gone(&self.topic));
         }
-        Ok(!into.is_empty())
+        let partition = self.topic.partition(self.partition)?;
+        let bounds = partition.bounds();
+        let end = if isolation == Isolation::ReadCommitted { partition.stable() } else { bounds.end };
+        if self.position < bounds.start {
+            return Err(self.topic.out_of_range(self.partition, self.position, Bounds { end, ..bounds }));
+        }
+        if self.position >= end {
+            return Ok(Look::Nothing);
+        }
+        into.partition = self.partition;
+        into.topic.clear();
+        into.topic.push_str(self.topic.name());
+        self.fill(&shared.store, end, budget, into).inspect_err(|_| into.clear())?;
+        Ok(if into.is_empty() { Look::Gap } else { Look::Records })
     }
 
-    /// Moves decoded records to `into`, as far as the budget goes; the first one always goes.
-    fn hand_out(&mut self, budget: Budget, into: &mut PartitionBatch) {
-        let from = self.left_from;
-        if from == self.left.len() {
-            return;
+    /// Fills `into` with records from the position up to `end`, as many as the budget allows.
+    fn fill(&mut self, store: &Store, end: i64, budget: Budget, into: &mut PartitionBatch) -> Result<(), Error> {
+        if !self.hand_out(budget, into) {
+            return Ok(());
         }
-        let mut to = from;
-        let mut bytes = into.byte_len();
-        while to < self.left.len() && into.len() + (to - from) < budget.max_records {
-            bytes += self.left.keys.bytes(to).len() + self.left.values.bytes(to).len();
-            if bytes > budget.max_bytes && (to > from || !into.is_empty()) {
-                break;
+        let mut scan = store.scan(self.topic.place(self.partition), self.position, end);
+        while let Some((last, entry)) = scan.current()? {
+            let used = batch::byte_len(into);
+            let room = into.len() + entry.records as usize <= budget.max_records
+                && used + entry.bytes as usize <= budget.max_bytes;
+            if into.is_empty() && room {
+                self.unpack(&scan, last, into)?;
+                skip_before(self.position, into);
+                self.position = last + 1;
+            } else {
+                if into.len() >= budget.max_records || used >= budget.max_bytes {
+                    return Ok(());
+                }
+                let mut ahead = std::mem::take(&mut self.ahead);
+                let unpacked = self.unpack(&scan, last, &mut ahead);
+                self.taken = ahead.offsets.partition_point(|&offset| offset < self.position);
+                self.ahead = ahead;
+                unpacked?;
+                if !self.hand_out(budget, into) {
+                    return Ok(());
+                }
             }
+            scan.advance();
+        }
+        // Nothing else is there before the end: what lies between are markers and gaps.
+        self.position = end;
+        Ok(())
+    }
+
+    /// Hands out what is unpacked already, as far as the budget goes. True where none of it is left.
+    fn hand_out(&mut self, budget: Budget, into: &mut PartitionBatch) -> bool {
+        if self.taken == self.ahead.len() {
+            return true;
+        }
+        let left = Budget {
+            max_records: budget.max_records.saturating_sub(into.len()),
+            max_bytes: budget.max_bytes.saturating_sub(batch::byte_len(into)),
+        };
+        let mut to = batch::fit(&self.ahead, self.taken, left);
+        if to == self.taken && into.is_empty() {
             to += 1;
         }
-        if to == from {
-            return;
+        into.append_range(&self.ahead, self.taken..to);
+        self.taken = to;
+        if let Some(&last) = into.offsets.last() {
+            self.position = last + 1;
         }
-        if from == 0 && to == self.left.len() && into.is_empty() {
-            std::mem::swap(into, &mut self.left);
-            self.left.clear();
-            self.left_from = 0;
-        } else {
-            into.append_range(&self.left, from..to);
-            self.left_from = to;
+        if to < self.ahead.len() {
+            return false;
         }
-        self.at.offset = into.offsets.last().map_or(self.at.offset, |last| last + 1);
+        self.taken = 0;
+        self.ahead.clear();
+        true
+    }
+
+    fn unpack(&self, scan: &Scan<'_>, last: i64, into: &mut PartitionBatch) -> Result<(), Error> {
+        unpack(&self.topic, self.partition, scan, last, into).map(drop)
     }
 }
 
-fn has_room(budget: Budget, into: &PartitionBatch) -> bool {
-    into.len() < budget.max_records && into.byte_len() < budget.max_bytes
+/// Drops the records before `position` from a batch that was just unpacked.
+fn skip_before(position: i64, batch: &mut PartitionBatch) {
+    let skipped = batch.offsets.partition_point(|&offset| offset < position);
+    if skipped > 0 {
+        let mut kept = PartitionBatch::new(&batch.topic, batch.partition);
+        kept.append_range(batch, skipped..batch.len());
+        *batch = kept;
+    }
+}
+
+/// Reads the stored batch that ends with `last`; returns when its tombstones may go.
+pub fn unpack(
+    topic: &Topic,
+    partition: PartitionId,
+    scan: &Scan<'_>,
+    last: i64,
+    into: &mut PartitionBatch,
+) -> Result<i64, Error> {
+    let bytes = scan.load(last)?;
+    let key = topic.place(partition).batch(last);
+    batch::decode(&key, last, &bytes, into).map_err(|malformed| {
+        let doing = format!("read {}/{partition} up to offset {last}", topic.name());
+        corrupt(doing, malformed.to_string())
+    })
+}
+
+pub fn offset_for_timestamp(store: &Store, topic: &Topic, id: PartitionId, timestamp_ms: i64) -> Result<i64, Error> {
+    let Bounds { start, end } = topic.partition(id)?.bounds();
+    let mut scan = store.scan(topic.place(id), start, end);
+    while let Some((last, entry)) = scan.current()? {
+        if entry.max_timestamp_ms >= timestamp_ms {
+            let mut batch = PartitionBatch::default();
+            unpack(topic, id, &scan, last, &mut batch)?;
+            // A batch that truncation cut through still has its older records.
+            let found = (0..batch.len())
+                .find(|&i| batch.offsets[i] >= start && batch.timestamps_ms[i] >= timestamp_ms)
+                .map(|i| batch.offsets[i]);
+            if let Some(offset) = found {
+                return Ok(offset);
+            }
+        }
+        scan.advance();
+    }
+    Ok(end)
 }

@@ -88,7 +88,7 @@ impl Bench {
         };
         let modules = operators.iter().map(|(_, module)| (module.digest, module.clone())).collect();
         let bench = Self { dir, log, clock: Arc::default(), plan, modules };
-        crate::task::deploy(&bench.plan, &bench.log).unwrap();
+        crate::task::deploy(&bench.plan, &*bench.log).unwrap();
         bench
     }
 
@@ -101,7 +101,7 @@ impl Bench {
         let spec = self.log.topic(&self.plan.changelog.name).unwrap().spec;
         self.log.delete_topic(&spec.name).unwrap();
         self.plan.changelog = reference(&self.log.create_topic(&spec).unwrap());
-        crate::task::deploy(&self.plan, &self.log).unwrap();
+        crate::task::deploy(&self.plan, &*self.log).unwrap();
     }
 
     /// Appends one record; the timestamp, in milliseconds, is the event time.
@@ -120,7 +120,7 @@ impl Bench {
     pub fn around(&self) -> Surroundings {
         Surroundings {
             plan: self.plan.clone(),
-            log: Arc::new(Arc::clone(&self.log)),
+            log: self.log.clone(),
             modules: Arc::new(Known(self.modules.clone())),
             clock: Arc::clone(&self.clock) as _,
             status: Arc::new(Mutex::new(TaskStatus::default())),

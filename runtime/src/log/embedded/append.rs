@@ -1,0 +1,164 @@
+//! The append path: gives offsets, writes once, then shows.
+//!
+//! Owns the order in which an epoch becomes durable and visible: all of it happens under one lock, and an
+//! epoch is one RocksDB write. Everything costly (copying, encoding, checksums) was done before the lock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rocksdb::WriteBatch;
+
+use super::batch::Sealed;
+use super::keys::{Bounds, IndexEntry};
+use super::store::Store;
+use super::topics::Topic;
+use crate::log::Error;
+use crate::model::PartitionId;
+
+/// What is added to one partition.
+pub struct Addition {
+    pub topic: Arc<Topic>,
+    pub partition: PartitionId,
+    /// Empty where the records were aborted: their offsets are burnt.
+    pub batches: Vec<Sealed>,
+    pub records: u64,
+}
+
+/// Whether an end-of-epoch marker takes an offset behind the records, as in Kafka.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    Burnt,
+    None,
+}
+
+/// The append lock, and whether the store may still be written to.
+#[derive(Default)]
+pub struct Appending {
+    lock: Mutex<()>,
+    broken: AtomicBool,
+}
+
+/// Proof that the append lock is held.
+pub struct Append<'a> {
+    _guard: MutexGuard<'a, ()>,
+    broken: &'a AtomicBool,
+    batch: WriteBatch,
+    ends: Vec<(Arc<Topic>, PartitionId, Bounds)>,
+}
+
+impl Appending {
+    /// # Errors
+    /// [`Error::Storage`] after a write that failed: whether it is on the disk, only the next start can tell.
+    pub fn lock(&self) -> Result<Append<'_>, Error> {
+        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.broken.load(Ordering::Relaxed) {
+            let found = "an earlier write failed and may or may not be on the disk: restart this process, which \
+                         reads what is there";
+            return Err(Error::Storage { doing: "write to the log".to_owned(), found: found.to_owned() });
+        }
+        Ok(Append { _guard: guard, broken: &self.broken, batch: WriteBatch::default(), ends: Vec::new() })
+    }
+}
+
+impl Append<'_> {
+    /// Adds an entry that goes with the records.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.batch.put(key, value);
+    }
+
+    pub fn delete(&mut self, key: &[u8]) {
+        self.batch.delete(key);
+    }
+
+    pub fn delete_range(&mut self, from: &[u8], to: &[u8]) {
+        self.batch.delete_range(from, to);
+    }
+
+    /// Gives offsets to an addition. Returns the first one. A partition is added to once per append.
+    pub fn add(&mut self, addition: Addition, marker: Marker) -> Result<i64, Error> {
+        let Addition { topic, partition, batches, records } = addition;
+        let bounds = topic.partition(partition)?.bounds();
+        let place = topic.place(partition);
+        let mut next = bounds.end;
+        let mut bytes = 0;
+        if batches.is_empty() {
+            next += records as i64;
+        }
+        for sealed in batches {
+            let last = next + i64::from(sealed.span);
+            bytes += sealed.byte_len() as u64;
+            self.batch.put(place.index(last), index_entry(&sealed).to_bytes());
+            let key = place.batch(last);
+            self.batch.put(key, sealed.under(&key));
+            next = last + 1;
+        }
+        if marker == Marker::Burnt {
+            next += 1;
+        }
+        topic.dirty_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.set_bounds(topic, partition, Bounds { end: next, ..bounds });
+        Ok(bounds.end)
+    }
+
+    pub fn set_bounds(&mut self, topic: Arc<Topic>, partition: PartitionId, bounds: Bounds) {
+        self.batch.put(topic.place(partition).bounds(), bounds.to_bytes());
+        self.ends.push((topic, partition, bounds));
+    }
+
+    /// Makes everything durable and moves the ends; `show` then decides what readers see, still under the lock.
+    pub fn write(
+        self,
+        store: &Store,
+        doing: &dyn Fn() -> String,
+        show: impl FnOnce(&[(Arc<Topic>, PartitionId, Bounds)]),
+    ) -> Result<(), Error> {
+        if let Err(error) = store.write(self.batch, doing) {
+            self.broken.store(true, Ordering::Relaxed);
+            return Err(error);
+        }
+        for (topic, id, bounds) in &self.ends {
+            let partition = topic.partition(*id)?;
+            partition.start.store(bounds.start, Ordering::Release);
+            partition.end.store(bounds.end, Ordering::Release);
+        }
+        show(&self.ends);
+        Ok(())
+    }
+}
+
+pub fn index_entry(sealed: &Sealed) -> IndexEntry {
+    let Sealed { max_timestamp_ms, records, .. } = *sealed;
+    IndexEntry { max_timestamp_ms, records, bytes: sealed.byte_len() as u32 }
+}
+
+/// Wakes readers that wait for records.
+#[derive(Default)]
+pub struct News {
+    generation: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl News {
+    pub fn generation(&self) -> u64 {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn announce(&self) {
+        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is something newer than `seen`; false at the deadline.
+    pub fn wait(&self, seen: u64, deadline: Instant) -> bool {
+        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
+        while *generation == seen {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            generation = self.changed.wait_timeout(generation, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}

@@ -1,0 +1,154 @@
+//! RocksDB as the embedded log uses it: one column family, write-ahead log on, batches in blob files.
+//!
+//! Owns the database and its options, and turns its errors into the log's. Knows keys only by `keys`.
+//! A record batch is written to a blob file once, at the flush; compactions move only keys.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use rocksdb::{DBPinnableSlice, DBRawIterator, DBRecoveryMode, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+
+use super::Settings;
+use super::keys::{self, IndexEntry, Place};
+use crate::log::Error;
+
+pub struct Store {
+    db: rocksdb::DB,
+    sync: bool,
+}
+
+impl Store {
+    pub fn open(dir: &Path, settings: &Settings) -> Result<Self, Error> {
+        let doing = || format!("open the log in {}", dir.display());
+        let db = rocksdb::DB::open(&options(settings), dir).map_err(|error| failed(doing(), &error))?;
+        let store = Self { db, sync: settings.sync };
+        match store.get(keys::STORE, &doing)? {
+            Some(bytes) => {
+                let version = keys::number_from_bytes(&bytes).map_err(|found| corrupt(doing(), found))?;
+                if version != u64::from(keys::STORE_VERSION) {
+                    let found = format!("its format is {version}, this program reads {}", keys::STORE_VERSION);
+                    return Err(Error::Storage { doing: doing(), found });
+                }
+            }
+            None => {
+                let mut batch = WriteBatch::default();
+                batch.put(keys::STORE, keys::number_to_bytes(keys::STORE_VERSION.into()));
+                store.write(batch, &doing)?;
+            }
+        }
+        Ok(store)
+    }
+
+    pub fn get(&self, key: &[u8], doing: &dyn Fn() -> String) -> Result<Option<DBPinnableSlice<'_>>, Error> {
+        self.db.get_pinned(key).map_err(|error| failed(doing(), &error))
+    }
+
+    /// All or nothing, and after a kill still so; after a power cut too where `sync` is set.
+    pub fn write(&self, batch: WriteBatch, doing: &dyn Fn() -> String) -> Result<(), Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(self.sync);
+        self.db.write_opt(batch, &options).map_err(|error| failed(doing(), &error))
+    }
+
+    /// Every entry whose key starts with this byte.
+    pub fn family(&self, first: u8, doing: &dyn Fn() -> String) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(vec![first + 1]);
+        let mut entries = self.db.raw_iterator_opt(options);
+        let mut found = Vec::new();
+        entries.seek([first]);
+        while let Some((key, value)) = entries.item() {
+            found.push((key.to_vec(), value.to_vec()));
+            entries.next();
+        }
+        entries.status().map_err(|error| failed(doing(), &error))?;
+        Ok(found)
+    }
+
+    /// The batches of a partition that hold offsets of `from..below`, as they are at this moment.
+    pub fn scan(&self, place: Place, from: i64, below: i64) -> Scan<'_> {
+        let snapshot = self.db.snapshot();
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&snapshot);
+        options.set_iterate_upper_bound(place.index(below));
+        let mut entries = self.db.raw_iterator_opt(options);
+        entries.seek(place.index(from));
+        Scan { entries, snapshot, place }
+    }
+
+    /// Frees whole files that hold nothing but the given range, which was deleted before.
+    pub fn drop_files(&self, from: &[u8], to: &[u8]) {
+        if let Err(error) = self.db.delete_file_in_range(from, to) {
+            tracing::warn!(%error, "free the files of deleted records");
+        }
+    }
+}
+
+/// Walks over the index of one partition; batches are loaded only where asked for.
+pub struct Scan<'a> {
+    // Before the snapshot, which it reads from: fields are dropped in this order.
+    entries: DBRawIterator<'a>,
+    snapshot: Snapshot<'a>,
+    place: Place,
+}
+
+impl Scan<'_> {
+    /// The batch that the scan stands on: its last offset and its index entry.
+    pub fn current(&self) -> Result<Option<(i64, IndexEntry)>, Error> {
+        let Some((key, value)) = self.entries.item() else {
+            self.entries.status().map_err(|error| failed(self.doing(), &error))?;
+            return Ok(None);
+        };
+        let last = keys::last_offset(key).ok_or_else(|| corrupt(self.doing(), "an index key has another length"))?;
+        let entry = IndexEntry::from_bytes(value).map_err(|found| corrupt(self.doing(), found))?;
+        Ok(Some((last, entry)))
+    }
+
+    pub fn advance(&mut self) {
+        self.entries.next();
+    }
+
+    /// The stored bytes of the batch that ends with `last`.
+    pub fn load(&self, last: i64) -> Result<DBPinnableSlice<'_>, Error> {
+        let mut options = ReadOptions::default();
+        // A batch has a checksum of its own, and a log is read once and on: it would only push out the index.
+        options.set_verify_checksums(false);
+        options.fill_cache(false);
+        let found = self.snapshot.get_pinned_opt(self.place.batch(last), options);
+        found
+            .map_err(|error| failed(self.doing(), &error))?
+            .ok_or_else(|| corrupt(self.doing(), format!("the batch that ends with offset {last} is missing")))
+    }
+
+    fn doing(&self) -> String {
+        format!("read partition {} of topic id {}", self.place.partition, self.place.topic)
+    }
+}
+
+fn options(settings: &Settings) -> rocksdb::Options {
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.set_write_buffer_size(settings.write_buffer_bytes);
+    options.set_max_write_buffer_number(3);
+    options.set_max_background_jobs(2);
+    options.set_keep_log_file_num(4);
+    options.set_max_total_wal_size(4 * settings.write_buffer_bytes as u64);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(4096);
+    options.set_enable_blob_gc(true);
+    // A torn last write is what a kill leaves behind. Anything else that is wrong in the write-ahead log
+    // stops the open: going on before it would silently lose committed epochs.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options
+}
+
+pub fn failed(doing: String, error: &rocksdb::Error) -> Error {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => Error::Corrupt { doing, found: error.to_string() },
+        _ => Error::Storage { doing, found: error.to_string() },
+    }
+}
+
+pub fn corrupt(doing: String, found: impl Into<Cow<'static, str>>) -> Error {
+    Error::Corrupt { doing, found: found.into().into_owned() }
+}
