@@ -1,5 +1,6 @@
 //! Chores of the workspace, as `cargo xtask <chore>`. One file per chore; each returns how it went.
 
+mod guests;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -7,11 +8,13 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <chore>
 
+  guests    build the examples and test guests to WebAssembly components
   tidy      check the rules that no compiler checks: layers, cycles, file lengths, ignored tests, words";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
+        Some("guests") => guests::run(&root(), &arguments[1..]),
         Some("tidy") => tidy::run(&root()),
         Some(other) => Err(format!("there is no chore `{other}`\n\n{USAGE}")),
         None => Err(USAGE.to_owned()),
