@@ -91,10 +91,10 @@ impl Store {
     /// Removes a store that no one has open, whatever is left of it.
     pub(super) fn wipe(dir: &Path) -> Result<(), Error> {
         let doing = "remove the state";
-        match DB::destroy(&Options::default(), dir).map_err(|e| Error::rocksdb(doing, dir, &e)) {
-            Err(locked @ Error::Locked { .. }) => return Err(locked),
-            // What RocksDB cannot make sense of is removed all the same.
-            Err(_) | Ok(()) => {}
+        let destroyed = DB::destroy(&Options::default(), dir).map_err(|e| Error::rocksdb(doing, dir, &e));
+        // What RocksDB cannot make sense of is removed all the same; what someone has open is not.
+        if let Err(locked @ Error::Locked { .. }) = destroyed {
+            return Err(locked);
         }
         match std::fs::remove_dir_all(dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
