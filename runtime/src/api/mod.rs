@@ -1,1 +1,14 @@
 //! gRPC in, `job` out; protobuf types stop here.
+//!
+//! The API is `forebay.v1` (`runtime/proto`). Its types go no further down than this module; the CLI
+//! and other clients use them through [`client`].
+
+pub mod json;
+
+/// Generated from `runtime/proto/forebay/v1`.
+#[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]
+pub mod proto {
+    tonic::include_proto!("forebay.v1");
+    /// The API's descriptors, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/forebay.v1.descriptors.bin"));
+}

@@ -1,0 +1,139 @@
+//! How single values of a spec are written: durations, event times that are a word or a map, parameters.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::spec::{EventTimeField, EventTimeSpec};
+
+const UNITS: [(&str, u64); 6] =
+    [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+
+/// Reads `100ms`, `2s`, `1h`.
+///
+/// # Errors
+/// A sentence that shows how a duration is written.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = (&text[..digits], text[digits..].trim());
+    let nanos = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, nanos)| *nanos);
+    match (number.parse::<u64>(), nanos) {
+        (Ok(number), Some(nanos)) if number.checked_mul(nanos).is_some() => Ok(Duration::from_nanos(number * nanos)),
+        _ => Err(format!("`{text}` is no duration: write a whole number and a unit, like 100ms, 2s, 5m or 1h")),
+    }
+}
+
+/// Writes what `parse_duration` reads, in the largest unit that leaves no rest.
+pub fn show_duration(duration: Duration) -> String {
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let (name, unit) =
+        UNITS.iter().rev().find(|(_, unit)| nanos.is_multiple_of(*unit) && nanos >= *unit).unwrap_or(&("s", u64::MAX));
+    format!("{}{name}", nanos / unit)
+}
+
+pub mod duration {
+    use super::{Deserialize, Deserializer, Duration, Serializer};
+
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&super::show_duration(*duration))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        super::parse_duration(&String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
+pub mod optional_duration {
+    use super::{Deserializer, Duration, Serializer, duration};
+
+    pub fn serialize<S: Serializer>(value: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => duration::serialize(value, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        duration::deserialize(from).map(Some)
+    }
+}
+
+/// Parameters reach a module as text; in a spec they may be written as numbers and booleans too.
+pub mod parameters {
+    use super::{BTreeMap, Deserialize, Deserializer, Scalar, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &BTreeMap<String, String>, to: S) -> Result<S::Ok, S::Error> {
+        values.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+        let values = BTreeMap::<String, Scalar>::deserialize(from)?;
+        Ok(values.into_iter().map(|(name, value)| (name, value.0)).collect())
+    }
+}
+
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct AnyScalar;
+        impl Visitor<'_> for AnyScalar {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("text, a number or a boolean")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar(text.to_owned()))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+        }
+        from.deserialize_any(AnyScalar)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventTimeSpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct WordOrMap;
+        impl<'de> Visitor<'de> for WordOrMap {
+            type Value = EventTimeSpec;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("`record-timestamp`, or a map with `field` and `unit`")
+            }
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<EventTimeSpec, E> {
+                match word {
+                    "record-timestamp" => Ok(EventTimeSpec::RecordTimestamp),
+                    other => Err(E::unknown_variant(other, &["record-timestamp"])),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EventTimeSpec, A::Error> {
+                EventTimeField::deserialize(MapAccessDeserializer::new(map))
+                    .map(EventTimeSpec::Field)
+            }
+        }
+        from.deserialize_any(WordOrMap)
+    }
+}
+
+impl Serialize for EventTimeSpec {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::RecordTimestamp => to.serialize_str("record-timestamp"),
+            Self::Field(field) => field.serialize(to),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The job spec: what a user writes (YAML, `docs/job-spec.md`).
+//!
+//! Owns the shape and its defaults. Knows nothing of topics or modules: whether what is named exists
+//! is `plan`'s question. Unknown fields are refused with the place and the nearest known name.
+//! Read [`JobSpec`] first; every field says what it trades.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::scalar;
+use crate::task::plan::{BadRecordPolicy, SinkTimestamp};
+
+/// A spec is written by hand: one larger than this is something else.
+const MAX_SPEC_BYTES: usize = 1 << 20;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    pub name: String,
+    /// Tasks. Must divide the partition count of every keyed source; not given: the greatest such
+    /// number up to 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<u32>,
+    pub sources: Vec<SourceSpec>,
+    #[serde(default)]
+    pub operators: Vec<OperatorSpec>,
+    pub sinks: Vec<SinkSpec>,
+    #[serde(default)]
+    pub bad_records: BadRecordsSpec,
+    #[serde(default)]
+    pub commit: CommitSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// Stable: positions are kept under it.
+    pub id: String,
+    pub topic: String,
+    #[serde(default)]
+    pub decode: DecodeSpec,
+    #[serde(default)]
+    pub key: KeySpec,
+    #[serde(default)]
+    pub event_time: EventTimeSpec,
+    #[serde(default)]
+    pub watermark: WatermarkSpec,
+    #[serde(default)]
+    pub start: StartSpec,
+    /// A larger value is a bad record.
+    #[serde(default = "max_value_bytes")]
+    pub max_value_bytes: u32,
+}
+
+fn max_value_bytes() -> u32 {
+    1 << 20
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecodeSpec {
+    /// The whole value must be well-formed JSON; key and event time may be fields of it.
+    #[default]
+    Json,
+    /// Anything.
+    Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeySpec {
+    /// The record's own key.
+    #[default]
+    RecordKey,
+    /// A field of the JSON value, as a dotted path. The topic must be partitioned by it.
+    Field(String),
+    /// No key: then no keyed operator can be fed by this source.
+    None,
+}
+
+/// `record-timestamp`, or a map that names the field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EventTimeSpec {
+    /// The record's Kafka timestamp.
+    #[default]
+    RecordTimestamp,
+    Field(EventTimeField),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventTimeField {
+    /// A field of the JSON value, as a dotted path.
+    pub field: String,
+    pub unit: TimeUnit,
+    /// Further ahead of the record's own timestamp than this is a bad record.
+    #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub max_ahead: Option<Duration>,
+    /// Further behind it than this is a bad record.
+    #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub max_behind: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeUnit {
+    S,
+    Ms,
+    Us,
+    Ns,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatermarkSpec {
+    /// How far behind the newest event time a record may be and still be in time.
+    #[serde(with = "scalar::duration", default)]
+    pub out_of_orderness: Duration,
+    /// A partition that is silent for this long stops holding back event time. Not given: never.
+    #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<Duration>,
+}
+
+impl Default for WatermarkSpec {
+    fn default() -> Self {
+        Self { out_of_orderness: Duration::ZERO, idle_after: None }
+    }
+}
+
+/// Where a job that has no position yet starts. Resolved to offsets once, when the job is created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartSpec {
+    #[default]
+    Earliest,
+    Latest,
+    /// The first record at or after this time (RFC 3339).
+    Timestamp(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorSpec {
+    /// Stable: state is kept under it.
+    pub id: String,
+    /// `name@version`, or a digest.
+    pub module: String,
+    /// Declared input of the module → a source's id, or `operator.output`.
+    pub inputs: BTreeMap<String, String>,
+    #[serde(default, with = "scalar::parameters", skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSpec {
+    pub id: String,
+    pub topic: String,
+    /// A source's id, or `operator.output`.
+    pub from: String,
+    #[serde(default)]
+    pub timestamp: TimestampSpec,
+}
+
+/// The Kafka timestamp of records in a sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimestampSpec {
+    /// Event time, cut to milliseconds: what downstream readers of time expect.
+    #[default]
+    EventTime,
+    /// Time of appending: for event times that the topic's retention would delete.
+    Now,
+}
+
+impl From<TimestampSpec> for SinkTimestamp {
+    fn from(spec: TimestampSpec) -> Self {
+        match spec {
+            TimestampSpec::EventTime => Self::EventTime,
+            TimestampSpec::Now => Self::Now,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BadRecordsSpec {
+    #[serde(default = "dead_letter")]
+    pub policy: BadRecordPolicy,
+    /// Not given: `<job>.dead-letters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+}
+
+fn dead_letter() -> BadRecordPolicy {
+    BadRecordPolicy::DeadLetter
+}
+
+impl Default for BadRecordsSpec {
+    fn default() -> Self {
+        Self { policy: dead_letter(), topic: None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitSpec {
+    /// How long an epoch stays open: shorter is fresher, longer is cheaper.
+    #[serde(with = "scalar::duration", default = "commit_interval")]
+    pub interval: Duration,
+}
+
+fn commit_interval() -> Duration {
+    Duration::from_millis(100)
+}
+
+impl Default for CommitSpec {
+    fn default() -> Self {
+        Self { interval: commit_interval() }
+    }
+}
+
+impl JobSpec {
+    /// Reads YAML.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: line, column, what was found and what is known instead.
+    pub fn parse(yaml: &str) -> Result<Self, Error> {
+        if yaml.len() > MAX_SPEC_BYTES {
+            return Err(Error::TooLarge { bytes: yaml.len() });
+        }
+        serde_saphyr::from_str(yaml).map_err(|error| Error::from_yaml(&error))
+    }
+
+    /// As YAML, defaults written out.
+    pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(self).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+    }
+
+    pub fn dead_letter_topic(&self) -> String {
+        self.bad_records.topic.clone().unwrap_or_else(|| format!("{}.dead-letters", self.name))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("job spec: {bytes} bytes; a spec has at most {MAX_SPEC_BYTES}")]
+    TooLarge { bytes: usize },
+    #[error("job spec, line {line}, column {column}: {message}")]
+    At { line: u64, column: u64, message: String },
+    #[error("job spec: {0}")]
+    Whole(String),
+}
+
+impl Error {
+    fn from_yaml(error: &serde_saphyr::Error) -> Self {
+        let error = error.without_snippet();
+        let message = match error {
+            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("field", field, expected),
+            serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
+            other => plain(&other.to_string()),
+        };
+        match error.location() {
+            Some(at) if at.line() > 0 => Self::At { line: at.line(), column: at.column(), message },
+            _ => Self::Whole(message),
+        }
+    }
+}
+
+fn unknown(what: &str, found: &str, known: &[&str]) -> String {
+    let hint = nearest(found, known.iter().copied()).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+    format!("unknown {what} `{found}`{hint} (known: {})", known.join(", "))
+}
+
+/// The parser's message without its own copy of the location.
+fn plain(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
+    let text = first.strip_prefix("error: ").unwrap_or(first);
+    match text.find(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// The known name that `found` was most likely meant to be, if any is near.
+pub fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|name| (edit_distance(found, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
+        .map(|(_, name)| name)
+}
+
+/// Levenshtein's distance; both sides are short names.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+use super::*;
+
+const GOOD: &str = r#"
+name: enrichment
+parallelism: 2
+sources:
+  - id: orders
+    topic: orders
+    decode: json
+    key: {field: symbol}
+    event_time: {field: exchange_ts, unit: us, max_ahead: 1h}
+    watermark: {out_of_orderness: 2s, idle_after: 5s}
+    start: earliest
+  - id: instruments
+    topic: instruments
+operators:
+  - id: enrich
+    module: enrichment@1.0.0
+    inputs: {orders: orders, reference: instruments}
+    parameters: {depth: 10, strict: true, venue: bitstamp, ratio: 0.5}
+sinks:
+  - {id: out, topic: enriched, from: enrich.enriched, timestamp: now}
+bad_records: {policy: skip}
+commit: {interval: 50ms}
+"#;
+
+#[test]
+fn a_whole_spec_is_read_with_its_defaults() {
+    let spec = JobSpec::parse(GOOD).unwrap();
+    assert_eq!(spec.sources[0].key, KeySpec::Field("symbol".into()));
+    let EventTimeSpec::Field(time) = &spec.sources[0].event_time else { panic!("no field") };
+    assert_eq!((time.unit, time.max_ahead), (TimeUnit::Us, Some(Duration::from_secs(3600))));
+    assert_eq!(spec.sources[1].key, KeySpec::RecordKey);
+    assert_eq!(spec.sources[1].event_time, EventTimeSpec::RecordTimestamp);
+    assert_eq!(spec.operators[0].parameters["depth"], "10");
+    assert_eq!(spec.operators[0].parameters["strict"], "true");
+    assert_eq!(spec.operators[0].parameters["ratio"], "0.5");
+    assert_eq!(spec.bad_records.policy, BadRecordPolicy::Skip);
+    assert_eq!(spec.commit.interval, Duration::from_millis(50));
+    assert_eq!(spec.dead_letter_topic(), "enrichment.dead-letters");
+}
+
+#[test]
+fn a_spec_is_written_as_yaml_and_json_that_read_back_the_same() {
+    let spec = JobSpec::parse(GOOD).unwrap();
+    assert_eq!(JobSpec::parse(&spec.to_yaml()).unwrap(), spec);
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<JobSpec>(&json).unwrap(), spec);
+}
+
+#[track_caller]
+fn refused(yaml: &str, expected: &str) {
+    assert_eq!(JobSpec::parse(yaml).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
+    refused(
+        "name: a\nsouces: []\nsinks: []\n",
+        "job spec, line 2, column 1: unknown field `souces`; did you mean `sources`? \
+         (known: name, parallelism, sources, operators, sinks, bad_records, commit)",
+    );
+    refused(
+        "name: a\nsources:\n  - {id: s, topic: t, decode: jsn}\nsinks: []\n",
+        "job spec, line 3, column 29: unknown value `jsn`; did you mean `json`? (known: json, bytes)",
+    );
+    refused(
+        "name: a\nsources:\n  - id: s\n    topic: t\n    watermark: {out_of_order: 2s}\nsinks: []\n",
+        "job spec, line 5, column 17: unknown field `out_of_order`; did you mean `out_of_orderness`? \
+         (known: out_of_orderness, idle_after)",
+    );
+    refused(
+        "name: a\nsources:\n  - id: s\n    topic: t\n    event_time: {field: x, units: ms}\nsinks: []\n",
+        "job spec, line 5, column 28: unknown field `units`; did you mean `unit`? \
+         (known: field, unit, max_ahead, max_behind)",
+    );
+    refused("name: a\nsources: []\n", "job spec, line 1, column 1: missing field `sinks`");
+    refused(
+        "name: a\nsources: []\nsinks: []\ncommit: {interval: 2 fortnights}\n",
+        "job spec, line 4, column 20: `2 fortnights` is no duration: write a whole number and a unit, \
+         like 100ms, 2s, 5m or 1h",
+    );
+    refused("name: [\n", "job spec, line 2, column 1: while parsing a node, did not find expected node content");
+    refused("", "job spec, line 1, column 1: missing field `name`");
+}
+
+#[test]
+fn hostile_text_is_an_error_and_never_a_panic() {
+    for yaml in ["&a [*a]", "a: &x [*x, *x]", "!!binary zz", "\u{0}", "- - - - -", "{{{{{{{{", "? : ?", "%YAML 9"] {
+        assert!(JobSpec::parse(yaml).is_err(), "{yaml:?}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(JobSpec::parse(&deep).is_err());
+    let laughs = format!("a: &a [x,x,x,x,x,x,x,x,x]\n{}", "b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\n".repeat(50));
+    assert!(JobSpec::parse(&laughs).is_err());
+}
+
+#[test]
+fn durations_are_written_in_the_largest_whole_unit() {
+    for text in ["0s", "1ns", "1500us", "100ms", "2s", "90s", "5m", "1h"] {
+        assert_eq!(scalar::show_duration(scalar::parse_duration(text).unwrap()), text);
+    }
+    for text in ["", "5", "s", "-1s", "1.5s", "1w", "99999999999999h"] {
+        scalar::parse_duration(text).unwrap_err();
+    }
+}
