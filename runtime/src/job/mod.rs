@@ -1,7 +1,19 @@
 //! Jobs: spec, plan, life cycle, swaps.
 //!
 //! Owns what is deployed: the control topic, the plan of every change before it is made, the running
-//! tasks. Never touches a record. Read `spec`, then `plan`, then `manager`.
+//! tasks. Never touches a record. Read `spec`, then `plan`, then `manager`, then `swap`.
 
+mod error;
+mod facts;
+pub mod manager;
+pub mod modules;
+pub mod plan;
+pub mod record;
+mod restart;
+pub mod running;
 mod scalar;
 pub mod spec;
+pub mod store;
+mod swap;
+
+pub use error::Error;

@@ -10,8 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::spec::{EventTimeField, EventTimeSpec};
 
-const UNITS: [(&str, u64); 6] =
-    [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+const UNITS: [(&str, u64); 6] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
 
 /// Reads `100ms`, `2s`, `1h`.
 ///
@@ -121,8 +127,7 @@ impl<'de> Deserialize<'de> for EventTimeSpec {
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EventTimeSpec, A::Error> {
-                EventTimeField::deserialize(MapAccessDeserializer::new(map))
-                    .map(EventTimeSpec::Field)
+                EventTimeField::deserialize(MapAccessDeserializer::new(map)).map(EventTimeSpec::Field)
             }
         }
         from.deserialize_any(WordOrMap)

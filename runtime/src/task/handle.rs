@@ -145,6 +145,20 @@ pub struct TaskHandle {
 }
 
 impl TaskHandle {
+    /// Of a task that runs on `thread`, hears `commands` and keeps `status` up to date.
+    pub fn new(
+        commands: mpsc::Sender<Command>,
+        status: Arc<Mutex<TaskStatus>>,
+        thread: std::thread::JoinHandle<()>,
+    ) -> Self {
+        Self { commands, status, thread: Some(thread) }
+    }
+
+    /// Its thread has ended, by itself or because it was told to.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+
     /// False where the task has ended; its status says why.
     pub fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()

@@ -62,7 +62,7 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
     );
     refused(
         "name: a\nsources:\n  - {id: s, topic: t, decode: jsn}\nsinks: []\n",
-        "job spec, line 3, column 29: unknown value `jsn`; did you mean `json`? (known: json, bytes)",
+        "job spec, line 3, column 31: unknown value `jsn`; did you mean `json`? (known: json, bytes)",
     );
     refused(
         "name: a\nsources:\n  - id: s\n    topic: t\n    watermark: {out_of_order: 2s}\nsinks: []\n",
@@ -74,7 +74,7 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
         "job spec, line 5, column 28: unknown field `units`; did you mean `unit`? \
          (known: field, unit, max_ahead, max_behind)",
     );
-    refused("name: a\nsources: []\n", "job spec, line 1, column 1: missing field `sinks`");
+    refused("name: a\nsources: []\n", "job spec, line 2, column 1: missing field `sinks`");
     refused(
         "name: a\nsources: []\nsinks: []\ncommit: {interval: 2 fortnights}\n",
         "job spec, line 4, column 20: `2 fortnights` is no duration: write a whole number and a unit, \

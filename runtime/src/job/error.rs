@@ -1,0 +1,67 @@
+//! Why something could not be done to a job, and what the caller should do about it.
+
+use crate::error::Kind;
+use crate::log;
+use crate::model::Uid;
+
+use super::plan::Refusal;
+use super::spec;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Spec(#[from] spec::Error),
+    #[error("job {job} cannot be applied:{}", list(refusals))]
+    Refused { job: String, refusals: Vec<Refusal> },
+    #[error("no job is called {0}: see `forebay job list`")]
+    UnknownJob(String),
+    #[error("no module {0}: see `forebay module list`, or push it")]
+    UnknownModule(String),
+    #[error("job {job} has no operator {operator}; it has {known}")]
+    UnknownOperator { job: String, operator: String, known: String },
+    #[error("{doing}: {found}; {remedy}")]
+    Invalid { doing: String, found: String, remedy: &'static str },
+    #[error("{doing}: {found}; {remedy}")]
+    Conflict { doing: String, found: String, remedy: &'static str },
+    #[error("{doing}: {found}")]
+    Module { doing: String, found: String, kind: Kind },
+    #[error("swap {swap} of job {job} was not made: {reason}")]
+    SwapAbandoned { job: String, swap: Uid, reason: String },
+    #[error("{doing}: no answer within {seconds} s; see `forebay job get`")]
+    TimedOut { doing: String, seconds: u64 },
+    #[error("control topic, record {key}: {found}; the topic was written by another version, or is damaged")]
+    Damaged { key: String, found: String },
+    #[error("write to the control topic: still fenced by another server after {attempts} attempts")]
+    Contended { attempts: u32 },
+    #[error("read the control topic to its end at {end}: nothing came behind {position}")]
+    ControlStuck { position: i64, end: i64 },
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: std::io::Error },
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Spec(_) | Self::Refused { .. } | Self::Invalid { .. } => Kind::Invalid,
+            Self::UnknownJob(_) | Self::UnknownModule(_) | Self::UnknownOperator { .. } => Kind::NotFound,
+            Self::Conflict { .. } => Kind::Conflict,
+            Self::Module { kind, .. } => *kind,
+            Self::SwapAbandoned { .. } => Kind::Guest,
+            Self::TimedOut { .. }
+            | Self::Contended { .. }
+            | Self::ControlStuck { .. }
+            | Self::Io { .. }
+            | Self::ShuttingDown => Kind::Retry,
+            Self::Damaged { .. } => Kind::Corrupt,
+            Self::Log(error) => error.kind(),
+        }
+    }
+}
+
+fn list(refusals: &[Refusal]) -> String {
+    refusals.iter().map(|refusal| format!("\n  {refusal}")).collect()
+}

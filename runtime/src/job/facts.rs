@@ -1,0 +1,113 @@
+//! Looks up what a plan is made from: topics, modules, the job as it is, start offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::error::Error;
+use super::modules::{self, Modules};
+use super::plan::{Facts, FoundModule, Graph, module_ref, plan};
+use super::record::{JobRecord, ModuleId, SourceRecord};
+use super::spec::{JobSpec, StartSpec};
+use super::store::{Store, View};
+use crate::log::{Isolation, Log, TopicInfo};
+use crate::model::Digest;
+use crate::task::plan::{ModuleRef, ModuleSource};
+
+pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> Result<Facts, Error> {
+    let mut facts = Facts { topics: topics(log)?, ..Facts::default() };
+    let references: BTreeSet<&String> = spec.operators.iter().map(|operator| &operator.module).collect();
+    for reference in references {
+        facts.modules.insert(reference.clone(), look_up(reference, view, modules));
+    }
+    if let Some((_, job)) = view.job(&spec.name) {
+        for module in view.modules().filter(|module| job.modules.values().any(|id| id.digest == module.id.digest)) {
+            facts.running.insert(module.id.digest, Arc::new(module.description.clone()));
+        }
+        facts.job = Some(job.clone());
+    }
+    Ok(facts)
+}
+
+/// The graph of a job that was planned before, with exactly the modules that it is pinned to.
+///
+/// # Errors
+/// [`Error::Refused`] where something that it needs has gone meanwhile.
+pub fn graph_of(job: &JobRecord, log: &dyn Log, view: &View, modules: &Modules) -> Result<Graph, Error> {
+    let mut facts = Facts { topics: topics(log)?, ..Facts::default() };
+    for operator in &job.spec.operators {
+        let pinned = job.modules.get(&operator.id);
+        let reference = pinned.map_or_else(|| operator.module.clone(), |id| id.digest.to_string());
+        facts.modules.insert(operator.module.clone(), look_up(&reference, view, modules));
+    }
+    let spec = JobSpec { parallelism: Some(job.parallelism), ..job.spec.clone() };
+    let planned = plan(&spec, &facts);
+    planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
+}
+
+fn topics(log: &dyn Log) -> Result<BTreeMap<String, TopicInfo>, Error> {
+    Ok(log.topics()?.into_iter().map(|topic| (topic.spec.name.clone(), topic)).collect())
+}
+
+fn look_up(reference: &str, view: &View, modules: &Modules) -> Result<FoundModule, String> {
+    let record = modules::find(view, reference).map_err(|why| format!("no module {why}"))?;
+    let factory = modules.load(record.id.digest).map_err(|error| error.to_string())?;
+    Ok(FoundModule { id: record.id, factory })
+}
+
+/// Where a new job starts, per partition of every source. Asked once, then written down.
+pub fn resolve_starts(graph: &Graph, log: &dyn Log) -> Result<BTreeMap<String, SourceRecord>, Error> {
+    let mut resolved = BTreeMap::new();
+    for source in &graph.sources {
+        let topic = &source.topic.spec.name;
+        let partitions = 0..source.topic.spec.partitions as i32;
+        let start = partitions.map(|p| start_offset(&source.spec.start, topic, p, log)).collect::<Result<_, _>>()?;
+        let record = SourceRecord { topic: topic.clone(), topic_id: source.topic.id.to_string(), start };
+        resolved.insert(source.spec.id.clone(), record);
+    }
+    Ok(resolved)
+}
+
+fn start_offset(start: &StartSpec, topic: &str, partition: i32, log: &dyn Log) -> Result<i64, Error> {
+    Ok(match start {
+        StartSpec::Earliest => log.start_offset(topic, partition)?,
+        StartSpec::Latest => log.end_offset(topic, partition, Isolation::ReadCommitted)?,
+        StartSpec::Timestamp(text) => {
+            let at: jiff::Timestamp = text.parse().map_err(|error| Error::Invalid {
+                doing: format!("start {topic} at {text}"),
+                found: format!("{error}"),
+                remedy: "write the time like 2026-05-02T02:36:00Z",
+            })?;
+            log.offset_for_timestamp(topic, partition, at.as_millisecond())?
+        }
+    })
+}
+
+/// Finds the modules that the headers of one job's tasks name, with the parameters of its spec.
+pub struct JobModules {
+    store: Arc<Store>,
+    modules: Arc<Modules>,
+    parameters: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl JobModules {
+    pub fn of(job: &JobRecord, store: Arc<Store>, modules: Arc<Modules>) -> Self {
+        let operators = job.spec.operators.iter();
+        let parameters = operators.map(|operator| (operator.id.clone(), operator.parameters.clone())).collect();
+        Self { store, modules, parameters }
+    }
+
+    pub fn find(&self, operator: &str, id: &ModuleId) -> Result<ModuleRef, Error> {
+        let factory = self.modules.load(id.digest)?;
+        let none = BTreeMap::new();
+        let given = self.parameters.get(operator).unwrap_or(&none);
+        Ok(module_ref(&FoundModule { id: id.clone(), factory }, given))
+    }
+}
+
+impl ModuleSource for JobModules {
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String> {
+        let record = modules::find(&self.store.view(), &digest.to_string());
+        let record = record.map_err(|why| format!("no module {why}: push it again"))?;
+        self.find(operator, &record.id).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,423 @@
+//! Jobs from the first apply to the delete.
+//!
+//! Owns the running tasks of every job. What is to be stands in the control topic first, then it is
+//! made so; after a restart of the process the record is followed to its end, so that nothing is ever
+//! half-applied. One change of a job at a time.
+//! Read [`Manager::apply`] first; `facts` gathers what a plan is made from, `swap` replaces modules.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::error::Error;
+use super::facts;
+use super::modules::Modules;
+use super::plan::{self, Action, Names, Plan};
+use super::record::{Desired, FORMAT, JobRecord, Key, ModuleId, Record, SwapRecord};
+use super::running::{Runner, RunningJob, TaskView};
+use super::spec::JobSpec;
+use super::store::{Change, Expected, Revision, Store};
+use super::swap::Probations;
+use crate::env::Clock;
+use crate::log::{self, Cleanup, Log, TopicSpec};
+use crate::model::Uid;
+use crate::task::handle::Phase;
+
+const LOOK_AFTER: Duration = Duration::from_millis(50);
+const CHANGELOG_RECORD_BYTES: u32 = 1 << 20;
+const DEAD_LETTER_RECORD_BYTES: u32 = 1 << 20;
+
+pub struct Manager {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) store: Arc<Store>,
+    pub(super) modules: Arc<Modules>,
+    pub(super) clock: Arc<dyn Clock>,
+    runner: Box<dyn Runner>,
+    data_dir: PathBuf,
+    running: Mutex<BTreeMap<String, Slot>>,
+    pub(super) probations: Probations,
+    stopping: AtomicBool,
+    wake: (Mutex<()>, Condvar),
+}
+
+/// What this process has of a job.
+#[derive(Clone, Default)]
+struct Slot {
+    job: Option<Arc<RunningJob>>,
+    /// Why it could not be started.
+    error: Option<String>,
+    /// Held during a change.
+    change: Arc<Mutex<()>>,
+}
+
+/// A job as others see it.
+pub struct JobView {
+    pub record: JobRecord,
+    pub revision: Revision,
+    pub state: State,
+    /// Why it could not be started.
+    pub error: Option<String>,
+    pub tasks: Vec<TaskView>,
+    pub swap: Option<SwapRecord>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Starting,
+    Running,
+    Restarting,
+    Failed,
+    Stopped,
+}
+
+impl Manager {
+    pub fn new(
+        log: Arc<dyn Log>,
+        store: Arc<Store>,
+        modules: Arc<Modules>,
+        runner: Box<dyn Runner>,
+        clock: Arc<dyn Clock>,
+        data_dir: PathBuf,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            log,
+            store,
+            modules,
+            clock,
+            runner,
+            data_dir,
+            running: Mutex::default(),
+            probations: Probations::default(),
+            stopping: AtomicBool::new(false),
+            wake: (Mutex::new(()), Condvar::new()),
+        })
+    }
+
+    /// Brings every job of the control topic to where its record says, and looks after them from then
+    /// on. A job that cannot be started holds up no other.
+    pub fn start(self: &Arc<Self>) -> Result<(), Error> {
+        let view = self.store.view();
+        for (_, job) in view.jobs().filter(|(_, job)| job.desired != Desired::Stopped) {
+            if let Err(error) = self.follow(job) {
+                tracing::error!(job = %job.name, "job is not started: {error}");
+                self.slots().entry(job.name.clone()).or_default().error = Some(error.to_string());
+            }
+        }
+        let manager = Arc::clone(self);
+        let supervisor = std::thread::Builder::new().name("supervisor".to_owned());
+        supervisor
+            .spawn(move || manager.look_after())
+            .map_err(|source| Error::Io { doing: "start the supervisor".to_owned(), source })?;
+        Ok(())
+    }
+
+    /// Commits what is open everywhere and ends all tasks. The records stay: the next start goes on.
+    pub fn shutdown(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.wake.1.notify_all();
+        let jobs: Vec<_> = self.slots().values().filter_map(|slot| slot.job.clone()).collect();
+        jobs.iter().for_each(|job| job.stop());
+    }
+
+    /// What applying a spec would do.
+    pub fn plan(&self, spec: &JobSpec) -> Result<Plan, Error> {
+        Ok(plan::plan(spec, &facts::gather(spec, self.log.as_ref(), &self.store.view(), &self.modules)?))
+    }
+
+    /// Creates, changes or resumes a job.
+    pub fn apply(&self, spec: &JobSpec, expected: Option<Revision>) -> Result<Plan, Error> {
+        let change = self.change_of(&spec.name);
+        let _one = exclusive(&change, &spec.name)?;
+        let plan = self.plan(spec)?;
+        let view = self.store.view();
+        let current = view.job(&spec.name);
+        if let Some(expected) = expected
+            && current.map(|(revision, _)| revision) != Some(expected)
+        {
+            return Err(Error::Conflict {
+                doing: format!("apply job {}", spec.name),
+                found: "it has changed since the plan was made".to_owned(),
+                remedy: "plan again",
+            });
+        }
+        match (plan.action, current) {
+            (Action::Refused, _) => {
+                return Err(Error::Refused { job: spec.name.clone(), refusals: plan.refusals });
+            }
+            (Action::Nothing, Some((_, job))) => self.ensure_running(job)?,
+            (_, Some((revision, job))) => self.change(spec, revision, job, &plan)?,
+            (_, None) => self.create(spec, &plan)?,
+        }
+        Ok(plan)
+    }
+
+    pub fn get(&self, name: &str) -> Result<JobView, Error> {
+        let view = self.store.view();
+        let (revision, job) = view.job(name).ok_or_else(|| Error::UnknownJob(name.to_owned()))?;
+        Ok(self.look_at(revision, job, view.swap(job.uid).map(|(_, swap)| swap.clone())))
+    }
+
+    pub fn list(&self) -> Vec<JobView> {
+        let view = self.store.view();
+        view.jobs()
+            .map(|(revision, job)| self.look_at(revision, job, view.swap(job.uid).map(|(_, swap)| swap.clone())))
+            .collect()
+    }
+
+    /// Commits what is open and ends the tasks; state and positions stay.
+    pub fn stop(&self, name: &str) -> Result<(), Error> {
+        let change = self.change_of(name);
+        let _one = exclusive(&change, name)?;
+        let (revision, job) = self.record(name)?;
+        if job.desired == Desired::Running {
+            self.put(JobRecord { desired: Desired::Stopped, ..job }, Expected::At(revision))?;
+        }
+        self.end(name);
+        Ok(())
+    }
+
+    /// Ends the job and removes all that is its own. Returns the topics that were deleted.
+    pub fn delete(&self, name: &str) -> Result<Vec<String>, Error> {
+        let change = self.change_of(name);
+        let _one = exclusive(&change, name)?;
+        let (revision, job) = self.record(name)?;
+        let job = JobRecord { desired: Desired::Deleting, ..job };
+        self.put(job.clone(), Expected::At(revision))?;
+        self.end(name);
+        self.remove(&job)
+    }
+
+    pub(super) fn record(&self, name: &str) -> Result<(Revision, JobRecord), Error> {
+        let view = self.store.view();
+        let (revision, job) = view.job(name).ok_or_else(|| Error::UnknownJob(name.to_owned()))?;
+        Ok((revision, job.clone()))
+    }
+
+    pub(super) fn running_job(&self, name: &str) -> Option<Arc<RunningJob>> {
+        self.slots().get(name).and_then(|slot| slot.job.clone())
+    }
+
+    pub(super) fn change_of(&self, name: &str) -> Arc<Mutex<()>> {
+        Arc::clone(&self.slots().entry(name.to_owned()).or_default().change)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Goes on with whatever a record says is to be done, after a restart of the process.
+    fn follow(self: &Arc<Self>, job: &JobRecord) -> Result<(), Error> {
+        match job.desired {
+            Desired::Creating => self.finish_creating(job)?,
+            Desired::Running => self.launch(job)?,
+            Desired::Deleting => return self.remove(job).map(drop),
+            Desired::Stopped => return Ok(()),
+        }
+        self.follow_swap(job);
+        Ok(())
+    }
+
+    /// The record comes first: a crash between its steps leaves a job that `follow` finishes.
+    fn create(&self, spec: &JobSpec, plan: &Plan) -> Result<(), Error> {
+        let graph = plan.graph.as_ref().ok_or_else(|| Error::UnknownJob(spec.name.clone()))?;
+        let modules = graph.operators.iter().map(|operator| {
+            let module = &operator.module;
+            let (name, version) = (module.name.clone(), module.version.clone());
+            (operator.id.clone(), ModuleId { name, version, digest: module.digest })
+        });
+        let job = JobRecord {
+            format: FORMAT,
+            uid: Uid::random(),
+            name: spec.name.clone(),
+            incarnation: 1,
+            created_at_ms: self.clock.now() / 1_000_000,
+            desired: Desired::Creating,
+            parallelism: graph.parallelism,
+            spec: spec.clone(),
+            modules: modules.collect(),
+            sources: facts::resolve_starts(graph, self.log.as_ref())?,
+        };
+        self.put(job.clone(), Expected::Absent)?;
+        self.finish_creating(&job)
+    }
+
+    fn finish_creating(&self, job: &JobRecord) -> Result<(), Error> {
+        self.ensure_topics(job)?;
+        for plan in self.task_plans(job)? {
+            self.runner.deploy(&plan)?;
+        }
+        let (revision, _) = self.record(&job.name)?;
+        let job = JobRecord { desired: Desired::Running, ..job.clone() };
+        self.put(job.clone(), Expected::At(revision))?;
+        self.launch(&job)
+    }
+
+    /// A resume, or other settings under which the tasks start again.
+    fn change(&self, spec: &JobSpec, revision: Revision, job: &JobRecord, plan: &Plan) -> Result<(), Error> {
+        if job.desired == Desired::Deleting {
+            return Err(Error::Conflict {
+                doing: format!("apply job {}", job.name),
+                found: "it is being deleted".to_owned(),
+                remedy: "delete it again to finish, then apply",
+            });
+        }
+        self.end(&job.name);
+        let creating = job.desired == Desired::Creating;
+        let desired = if creating { Desired::Creating } else { Desired::Running };
+        let job = JobRecord { desired, spec: spec.clone(), ..job.clone() };
+        tracing::info!(job = %job.name, "{:?}: {}", plan.action, plan.changes.join("; "));
+        self.put(job.clone(), Expected::At(revision))?;
+        if creating { self.finish_creating(&job) } else { self.launch(&job) }
+    }
+
+    /// Tasks that have failed for good are tried again.
+    fn ensure_running(&self, job: &JobRecord) -> Result<(), Error> {
+        let healthy = self.running_job(&job.name).is_some_and(|running| !running.tasks().iter().any(|t| t.given_up));
+        if healthy {
+            return Ok(());
+        }
+        self.end(&job.name);
+        self.launch(job)
+    }
+
+    fn launch(&self, job: &JobRecord) -> Result<(), Error> {
+        self.ensure_topics(job)?;
+        let plans = self.task_plans(job)?;
+        let source = facts::JobModules::of(job, Arc::clone(&self.store), Arc::clone(&self.modules));
+        let running = RunningJob::start(job.uid, plans, Arc::new(source), self.runner.as_ref())?;
+        let mut slots = self.slots();
+        let slot = slots.entry(job.name.clone()).or_default();
+        slot.job = Some(Arc::new(running));
+        slot.error = None;
+        Ok(())
+    }
+
+    fn task_plans(&self, job: &JobRecord) -> Result<Vec<crate::task::plan::TaskPlan>, Error> {
+        let graph = facts::graph_of(job, self.log.as_ref(), &self.store.view(), &self.modules)?;
+        plan::task_plans(job, &graph, self.log.as_ref(), &self.data_dir)
+    }
+
+    /// Internal topics exist with the settings that the job relies on; checked at every start.
+    fn ensure_topics(&self, job: &JobRecord) -> Result<(), Error> {
+        let names = Names::of(job, &self.data_dir);
+        self.ensure_topic(&names.changelog, job.parallelism, CHANGELOG_RECORD_BYTES, true)?;
+        self.ensure_topic(&names.dead_letters, job.parallelism, DEAD_LETTER_RECORD_BYTES, false)
+    }
+
+    fn ensure_topic(&self, name: &str, partitions: u32, max_record_bytes: u32, internal: bool) -> Result<(), Error> {
+        let spec = TopicSpec { name: name.to_owned(), partitions, cleanup: Cleanup::Delete, max_record_bytes };
+        let found = match self.log.create_topic(&spec) {
+            Err(log::Error::TopicExists(_)) => self.log.topic(name)?.spec,
+            created => created?.spec,
+        };
+        if internal && (found.partitions, found.cleanup) != (partitions, Cleanup::Delete) {
+            return Err(Error::Conflict {
+                doing: format!("use topic {name}"),
+                found: format!("it has {} partitions and cleanup {:?}", found.partitions, found.cleanup),
+                remedy: "it was changed from outside: restore it, or delete the job",
+            });
+        }
+        Ok(())
+    }
+
+    fn remove(&self, job: &JobRecord) -> Result<Vec<String>, Error> {
+        let names = Names::of(job, &self.data_dir);
+        let mut deleted = Vec::new();
+        match self.log.delete_topic(&names.changelog) {
+            Ok(()) => deleted.push(names.changelog),
+            Err(log::Error::UnknownTopic(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match std::fs::remove_dir_all(&names.directory) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::Io { doing: format!("remove {}", names.directory.display()), source });
+            }
+            _ => {}
+        }
+        let swap = Change::remove(Key::Swap { job: job.uid });
+        self.store.commit(&[swap, Change::remove(Key::Job { name: job.name.clone() })])?;
+        self.slots().remove(&job.name);
+        Ok(deleted)
+    }
+
+    fn end(&self, name: &str) {
+        let job = self.slots().get_mut(name).and_then(|slot| {
+            slot.error = None;
+            slot.job.take()
+        });
+        if let Some(job) = job {
+            job.stop();
+        }
+    }
+
+    fn put(&self, job: JobRecord, expected: Expected) -> Result<(), Error> {
+        self.store.commit(&[Change::put(Record::Job(Box::new(job)), expected)]).map(drop)
+    }
+
+    fn look_at(&self, revision: Revision, job: &JobRecord, swap: Option<SwapRecord>) -> JobView {
+        let slot = self.slots().get(&job.name).cloned().unwrap_or_default();
+        let tasks = slot.job.as_ref().map(|running| running.tasks()).unwrap_or_default();
+        let state = state(job, slot.error.is_some(), &tasks);
+        JobView { record: job.clone(), revision, state, error: slot.error, tasks, swap }
+    }
+
+    fn look_after(self: &Arc<Self>) {
+        while !self.is_stopping() {
+            let jobs: Vec<_> = self
+                .slots()
+                .iter()
+                .filter_map(|(name, slot)| Some((name.clone(), slot.job.clone()?, Arc::clone(&slot.change))))
+                .collect();
+            for (name, job, change) in jobs {
+                // A change under way looks after its tasks itself.
+                if change.try_lock().is_ok() {
+                    job.supervise(self.runner.as_ref(), self.clock.as_ref());
+                    self.watch_probation(&name, &job);
+                }
+            }
+            let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.wake.1.wait_timeout(guard, LOOK_AFTER));
+        }
+    }
+
+    /// Lets tasks that ended during a change come back.
+    pub(super) fn supervise(&self, job: &RunningJob) {
+        job.supervise(self.runner.as_ref(), self.clock.as_ref());
+    }
+
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One change of a job at a time; a second one is told so at once.
+pub(super) fn exclusive<'a>(change: &'a Mutex<()>, job: &str) -> Result<MutexGuard<'a, ()>, Error> {
+    match change.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(std::sync::TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+        Err(std::sync::TryLockError::WouldBlock) => Err(Error::Conflict {
+            doing: format!("change job {job}"),
+            found: "another change of it is under way".to_owned(),
+            remedy: "try again when it is over",
+        }),
+    }
+}
+
+fn state(job: &JobRecord, failed: bool, tasks: &[TaskView]) -> State {
+    if job.desired == Desired::Stopped {
+        return State::Stopped;
+    }
+    if failed || tasks.iter().any(|task| task.given_up) {
+        return State::Failed;
+    }
+    let all = |phase: Phase| !tasks.is_empty() && tasks.iter().all(|task| task.status.phase == phase);
+    if all(Phase::Running) {
+        State::Running
+    } else if tasks.iter().any(|task| task.restarts > 0 || task.status.phase == Phase::Failed) {
+        State::Restarting
+    } else {
+        State::Starting
+    }
+}

@@ -1,0 +1,165 @@
+//! What applying a spec would do: everything that can be known before anything moves.
+//!
+//! Pure but for one thing: every module is opened once with its parameters, as each task will do.
+//! Every refusal names the place in the spec, what was found there, and the remedy; all of them are
+//! reported together. Read [`plan`] first, then `graph`, `diff` and `tasks`.
+
+mod diff;
+mod graph;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+pub use diff::{Fate, PlannedState, compare_states};
+pub use graph::{Graph, ResolvedOperator, ResolvedSink, ResolvedSource};
+pub use tasks::{Names, task_plans};
+
+use super::record::{Desired, JobRecord, ModuleId};
+use super::spec::JobSpec;
+use crate::log::TopicInfo;
+use crate::model::Digest;
+use crate::task::plan::ModuleRef;
+use crate::wasm::contract::{Context, Description, GuestFactory};
+
+/// Something in a spec that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub place: String,
+    pub found: String,
+    pub remedy: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.place, self.found, self.remedy)
+    }
+}
+
+/// What the plan is made from, besides the spec.
+#[derive(Default)]
+pub struct Facts {
+    pub topics: BTreeMap<String, TopicInfo>,
+    /// Per reference in the spec what was found, or why nothing was.
+    pub modules: BTreeMap<String, Result<FoundModule, String>>,
+    /// The job of that name as it is.
+    pub job: Option<JobRecord>,
+    /// Descriptions of the modules that `job` runs.
+    pub running: BTreeMap<Digest, Arc<Description>>,
+}
+
+#[derive(Clone)]
+pub struct FoundModule {
+    pub id: ModuleId,
+    pub factory: Arc<dyn GuestFactory>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Create,
+    Nothing,
+    Resume,
+    Restart,
+    Refused,
+}
+
+pub struct Plan {
+    pub job: String,
+    pub action: Action,
+    pub refusals: Vec<Refusal>,
+    pub warnings: Vec<String>,
+    /// What differs from the job as it is, one sentence each.
+    pub changes: Vec<String>,
+    pub states: Vec<PlannedState>,
+    pub topics_to_create: Vec<String>,
+    /// The spec resolved; `None` only where it is refused.
+    pub graph: Option<Graph>,
+}
+
+/// Collects what is wrong while going on, so that one plan shows all of it.
+#[derive(Default)]
+struct Findings {
+    refusals: Vec<Refusal>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn refuse(&mut self, place: impl fmt::Display, found: impl fmt::Display, remedy: impl fmt::Display) {
+        let (place, found, remedy) = (place.to_string(), found.to_string(), remedy.to_string());
+        self.refusals.push(Refusal { place, found, remedy });
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+}
+
+/// Judges a spec against what is there.
+pub fn plan(spec: &JobSpec, facts: &Facts) -> Plan {
+    let mut findings = Findings::default();
+    let graph = graph::resolve(spec, facts, &mut findings);
+    if let Some(graph) = graph.as_ref().filter(|_| findings.refusals.is_empty()) {
+        open_all(spec, graph, &mut findings);
+    }
+    let difference = diff::against_running(spec, graph.as_ref(), facts, &mut findings);
+    let refused = !findings.refusals.is_empty();
+    let action = match &facts.job {
+        _ if refused => Action::Refused,
+        None => Action::Create,
+        Some(job) if job.desired != Desired::Running => Action::Resume,
+        Some(_) if difference.changes.is_empty() => Action::Nothing,
+        Some(_) => Action::Restart,
+    };
+    Plan {
+        job: spec.name.clone(),
+        action,
+        refusals: findings.refusals,
+        warnings: findings.warnings,
+        changes: difference.changes,
+        states: difference.states,
+        topics_to_create: if action == Action::Create { topics_to_create(spec, facts) } else { Vec::new() },
+        graph: graph.filter(|_| !refused),
+    }
+}
+
+/// Opens every module with its parameters, as every task will: a bad parameter fails here.
+fn open_all(spec: &JobSpec, graph: &Graph, findings: &mut Findings) {
+    for (index, operator) in graph.operators.iter().enumerate() {
+        let context = Context {
+            job: spec.name.clone(),
+            operator_id: operator.id.clone(),
+            parameters: operator.module.parameters.clone(),
+            connected_outputs: graph.connected_outputs(index),
+        };
+        if let Err(error) = operator.module.factory.instantiate(&context) {
+            let module = &operator.module;
+            findings.refuse(
+                format!("operators[{}]", operator.id),
+                format!("module {}@{} {error}", module.name, module.version),
+                "correct the parameters as the module asks, or push a module that opens",
+            );
+        }
+    }
+}
+
+fn topics_to_create(spec: &JobSpec, facts: &Facts) -> Vec<String> {
+    let dead_letters = spec.dead_letter_topic();
+    let missing = !facts.topics.contains_key(&dead_letters);
+    let changelog = format!("__forebay.{}.<uid>.{}.changelog", spec.name, tasks::STAGE);
+    missing.then_some(dead_letters).into_iter().chain([changelog]).collect()
+}
+
+/// A module with its parameters as this spec gives them, presets filled in, in declared order.
+/// Parameters that the module does not declare are left out: another version may.
+pub fn module_ref(found: &FoundModule, given: &BTreeMap<String, String>) -> ModuleRef {
+    let declared = &found.factory.description().parameters;
+    let value = |name: &str, preset: &Option<String>| given.get(name).cloned().or_else(|| preset.clone());
+    ModuleRef {
+        name: found.id.name.clone(),
+        version: found.id.version.clone(),
+        digest: found.id.digest,
+        factory: Arc::clone(&found.factory),
+        parameters: declared.iter().filter_map(|p| Some((p.name.clone(), value(&p.name, &p.preset)?))).collect(),
+    }
+}

@@ -1,0 +1,415 @@
+//! The spec's names resolved into a graph: topics, modules, who feeds whom, and in which order.
+
+use std::collections::BTreeSet;
+
+use super::super::spec::{DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, nearest};
+use super::{Facts, Findings, FoundModule, module_ref};
+use crate::log::TopicInfo;
+use crate::model::murmur2::KEY_GROUPS;
+use crate::task::plan::{ModuleRef, Origin};
+
+const DEFAULT_PARALLELISM_MAX: u32 = 4;
+/// Job names become parts of topic names, which hold 249 characters.
+const NAME_MAX: usize = 64;
+/// Positions of inputs and outputs cross to the guest in one byte.
+const PORTS_MAX: usize = 255;
+
+pub struct Graph {
+    pub parallelism: u32,
+    pub sources: Vec<ResolvedSource>,
+    /// Every operator stands behind those that feed it.
+    pub operators: Vec<ResolvedOperator>,
+    pub sinks: Vec<ResolvedSink>,
+}
+
+pub struct ResolvedSource {
+    pub spec: SourceSpec,
+    pub topic: TopicInfo,
+    /// Some operator behind it keeps state per key.
+    pub keyed: bool,
+}
+
+pub struct ResolvedOperator {
+    pub id: String,
+    pub inputs: Vec<(Origin, u8)>,
+    pub module: ModuleRef,
+}
+
+pub struct ResolvedSink {
+    pub id: String,
+    pub topic: TopicInfo,
+    pub from: Origin,
+}
+
+impl Graph {
+    /// Outputs of an operator that go anywhere, ascending.
+    pub fn connected_outputs(&self, operator: usize) -> Vec<u8> {
+        let fed = self.operators.iter().flat_map(|other| other.inputs.iter().map(|(origin, _)| *origin));
+        let connected: BTreeSet<u8> = fed
+            .chain(self.sinks.iter().map(|sink| sink.from))
+            .filter_map(|origin| match origin {
+                Origin::Output { operator: from, output } if from == operator => Some(output),
+                _ => None,
+            })
+            .collect();
+        connected.into_iter().collect()
+    }
+}
+
+/// `None` where so much is wrong that nothing more can be said.
+pub(super) fn resolve(spec: &JobSpec, facts: &Facts, findings: &mut Findings) -> Option<Graph> {
+    check_names(spec, findings);
+    check_settings(spec, findings);
+    let topics = source_topics(spec, facts, findings);
+    let modules = operator_modules(spec, facts, findings);
+    check_written_topics(spec, facts, findings);
+    if !findings.refusals.is_empty() {
+        return None;
+    }
+    let order = order(spec, findings)?;
+    let ordered: Vec<(&OperatorSpec, &FoundModule)> =
+        order.into_iter().map(|i| (&spec.operators[i], &modules[i])).collect();
+    let scope = Scope { spec, operators: &ordered };
+    let operators: Vec<ResolvedOperator> =
+        ordered.iter().map(|(operator, module)| scope.operator(operator, module, findings)).collect();
+    let sinks = scope.sinks(facts, findings);
+    if !findings.refusals.is_empty() {
+        return None;
+    }
+    let keyed = keyed_sources(spec, &operators, findings);
+    let sources: Vec<ResolvedSource> = spec
+        .sources
+        .iter()
+        .zip(topics)
+        .zip(keyed)
+        .map(|((spec, topic), keyed)| ResolvedSource { spec: spec.clone(), topic: topic.clone(), keyed })
+        .collect();
+    warn_of_unread(&sources, &operators, &sinks, findings);
+    let parallelism = parallelism(spec, &sources, findings)?;
+    findings.refusals.is_empty().then_some(Graph { parallelism, sources, operators, sinks })
+}
+
+/// Names become parts of topics, directories, labels and references.
+fn check_names(spec: &JobSpec, findings: &mut Findings) {
+    let good = |name: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !name.is_empty() && name.len() <= NAME_MAX && name.chars().all(plain)
+    };
+    let mut check = |place: String, name: &str| {
+        if !good(name) {
+            let remedy = format!("use 1 to {NAME_MAX} letters, digits, - and _");
+            findings.refuse(place, format!("`{}` cannot be a name", name.escape_debug()), remedy);
+        }
+    };
+    check("name".to_owned(), &spec.name);
+    spec.sources.iter().enumerate().for_each(|(i, source)| check(format!("sources[{i}].id"), &source.id));
+    spec.operators.iter().enumerate().for_each(|(i, operator)| check(format!("operators[{i}].id"), &operator.id));
+    spec.sinks.iter().enumerate().for_each(|(i, sink)| check(format!("sinks[{i}].id"), &sink.id));
+
+    let origins =
+        spec.sources.iter().map(|s| ("sources", &s.id)).chain(spec.operators.iter().map(|o| ("operators", &o.id)));
+    duplicates(origins, "sources and operators need ids of their own", findings);
+    duplicates(spec.sinks.iter().map(|s| ("sinks", &s.id)), "sinks need ids of their own", findings);
+}
+
+fn duplicates<'a>(ids: impl Iterator<Item = (&'static str, &'a String)>, remedy: &str, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for (list, id) in ids {
+        if !seen.insert(id) {
+            findings.refuse(format!("{list}[{id}].id"), format!("`{id}` is used twice"), remedy);
+        }
+    }
+}
+
+/// What can be judged without looking anything up.
+fn check_settings(spec: &JobSpec, findings: &mut Findings) {
+    if spec.sources.is_empty() {
+        findings.refuse("sources", "there is none", "a job needs at least one source");
+    }
+    if spec.sinks.is_empty() {
+        findings.warn("sinks: there is none, so nothing that the job computes is written anywhere".to_owned());
+    }
+    let interval = spec.commit.interval;
+    if interval.as_millis() < 10 || interval.as_secs() > 5 {
+        let found = super::super::scalar::show_duration(interval);
+        findings.refuse("commit.interval", format!("{found} is out of bounds"), "use 10ms to 5s");
+    }
+    for source in &spec.sources {
+        let place = |field: &str| format!("sources[{}].{field}", source.id);
+        let needs_json = [
+            ("key", matches!(source.key, KeySpec::Field(_))),
+            ("event_time", matches!(source.event_time, EventTimeSpec::Field(_))),
+        ];
+        for (field, _) in needs_json.iter().filter(|(_, by_field)| *by_field && source.decode == DecodeSpec::Bytes) {
+            findings.refuse(place(field), "a field cannot be read from `decode: bytes`", "set `decode: json`");
+        }
+        if let StartSpec::Timestamp(text) = &source.start
+            && let Err(error) = text.parse::<jiff::Timestamp>()
+        {
+            let remedy = "write it like 2026-05-02T02:36:00Z";
+            findings.refuse(place("start.timestamp"), format!("`{}` is no time: {error}", text.escape_debug()), remedy);
+        }
+    }
+}
+
+fn source_topics<'a>(spec: &JobSpec, facts: &'a Facts, findings: &mut Findings) -> Vec<&'a TopicInfo> {
+    let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
+    for source in &spec.sources {
+        let place = format!("sources[{}].topic", source.id);
+        if !seen.insert(&source.topic) {
+            let found = format!("topic {} is read by another source already", source.topic);
+            findings.refuse(&place, found, "feed both operators from one source");
+        }
+        match facts.topics.get(&source.topic) {
+            Some(topic) => found.push(topic),
+            None => refuse_topic(&place, &source.topic, facts, findings),
+        }
+    }
+    found
+}
+
+fn refuse_topic(place: &str, topic: &str, facts: &Facts, findings: &mut Findings) {
+    let known = facts.topics.keys().map(String::as_str).filter(|name| !name.starts_with("__forebay."));
+    let remedy = match nearest(topic, known) {
+        Some(near) => format!("did you mean `{near}`? Or create it: `forebay topic create {topic}`"),
+        None => format!("create it: `forebay topic create {topic}`"),
+    };
+    findings.refuse(place, format!("there is no topic `{}`", topic.escape_debug()), remedy);
+}
+
+/// A job that reads what it writes runs for ever; internal topics have one writer each.
+fn check_written_topics(spec: &JobSpec, facts: &Facts, findings: &mut Findings) {
+    let dead_letters = spec.dead_letter_topic();
+    let sinks = spec.sinks.iter().map(|sink| (format!("sinks[{}].topic", sink.id), &sink.topic));
+    for (place, topic) in sinks.chain([("bad_records.topic".to_owned(), &dead_letters)]) {
+        if let Some(source) = spec.sources.iter().find(|source| source.topic == *topic) {
+            let found = format!("topic `{topic}` is read by source {} of this job", source.id);
+            findings.refuse(&place, found, "write to another topic: the job would read its own output");
+        }
+        if topic.starts_with("__forebay.") {
+            findings.refuse(&place, format!("topic `{topic}` is internal"), "write to a topic of your own");
+        }
+    }
+    for sink in &spec.sinks {
+        if sink.topic == dead_letters {
+            let found = format!("topic `{dead_letters}` takes the job's dead letters");
+            findings.refuse(format!("sinks[{}].topic", sink.id), found, "write to another topic");
+        } else if !facts.topics.contains_key(&sink.topic) {
+            refuse_topic(&format!("sinks[{}].topic", sink.id), &sink.topic, facts, findings);
+        }
+    }
+}
+
+/// As long as the spec's operators where nothing is refused.
+fn operator_modules(spec: &JobSpec, facts: &Facts, findings: &mut Findings) -> Vec<FoundModule> {
+    let mut found = Vec::new();
+    for operator in &spec.operators {
+        match facts.modules.get(&operator.module) {
+            Some(Ok(module)) => found.push(module.clone()),
+            Some(Err(why)) => {
+                let remedy = "push the module: `forebay module push <file>`, or name one that is there";
+                findings.refuse(format!("operators[{}].module", operator.id), why, remedy);
+            }
+            None => findings.refuse(format!("operators[{}].module", operator.id), "nobody looked for it", "try again"),
+        }
+    }
+    found
+}
+
+/// Positions of the spec's operators, each behind those that feed it.
+fn order(spec: &JobSpec, findings: &mut Findings) -> Option<Vec<usize>> {
+    let feeders: Vec<BTreeSet<usize>> = spec
+        .operators
+        .iter()
+        .map(|operator| {
+            let names = operator.inputs.values().filter_map(|from| from.split_once('.'));
+            names.filter_map(|(name, _)| spec.operators.iter().position(|other| other.id == name)).collect()
+        })
+        .collect();
+    let mut order: Vec<usize> = Vec::new();
+    while order.len() < feeders.len() {
+        let ready = (0..feeders.len()).find(|i| !order.contains(i) && feeders[*i].iter().all(|f| order.contains(f)));
+        let Some(ready) = ready else {
+            let stuck: Vec<&str> =
+                (0..feeders.len()).filter(|i| !order.contains(i)).map(|i| spec.operators[i].id.as_str()).collect();
+            let found = format!("{} feed each other in a circle", stuck.join(", "));
+            findings.refuse("operators", found, "a job's graph has no cycles: cut one of their inputs");
+            return None;
+        };
+        order.push(ready);
+    }
+    Some(order)
+}
+
+/// Names of origins, and what they stand for.
+struct Scope<'a> {
+    spec: &'a JobSpec,
+    operators: &'a [(&'a OperatorSpec, &'a FoundModule)],
+}
+
+impl Scope<'_> {
+    fn operator(&self, operator: &OperatorSpec, found: &FoundModule, findings: &mut Findings) -> ResolvedOperator {
+        let description = found.factory.description();
+        let place = format!("operators[{}]", operator.id);
+        if description.inputs.len() > PORTS_MAX || description.outputs.len() > PORTS_MAX {
+            findings.refuse(&place, "the module declares too many inputs or outputs", "255 of each are the most");
+        }
+        let mut inputs = Vec::new();
+        for (input, from) in &operator.inputs {
+            let place = format!("{place}.inputs.{input}");
+            let declared = description.inputs.iter().position(|name| name == input);
+            if declared.is_none() {
+                let found = format!("module {} has no input `{}`", found.id, input.escape_debug());
+                findings.refuse(&place, found, one_of(input, &description.inputs));
+            }
+            if let (Some(origin), Some(declared)) = (self.origin(&place, from, findings), declared) {
+                inputs.push((origin, declared as u8));
+            }
+        }
+        for missing in description.inputs.iter().filter(|name| !operator.inputs.contains_key(*name)) {
+            let found = format!("the module's input `{missing}` is fed by nothing");
+            findings.refuse(format!("{place}.inputs"), found, format!("add `{missing}: <source or operator.output>`"));
+        }
+        self.parameters(operator, found, findings);
+        let module = module_ref(found, &operator.parameters);
+        ResolvedOperator { id: operator.id.clone(), inputs, module }
+    }
+
+    fn parameters(&self, operator: &OperatorSpec, found: &FoundModule, findings: &mut Findings) {
+        let declared = &found.factory.description().parameters;
+        let names: Vec<String> = declared.iter().map(|parameter| parameter.name.clone()).collect();
+        let place = |name: &str| format!("operators[{}].parameters.{name}", operator.id);
+        for name in operator.parameters.keys().filter(|name| !names.contains(name)) {
+            let found = format!("module {} has no parameter `{}`", found.id, name.escape_debug());
+            findings.refuse(place(name), found, one_of(name, &names));
+        }
+        for parameter in declared.iter().filter(|p| p.required && p.preset.is_none()) {
+            if !operator.parameters.contains_key(&parameter.name) {
+                let remedy = format!("give it a value: {}", parameter.about);
+                findings.refuse(place(&parameter.name), "the module requires it and it is not given", remedy);
+            }
+        }
+    }
+
+    /// What `orders` or `enrich.enriched` stands for.
+    fn origin(&self, place: &str, from: &str, findings: &mut Findings) -> Option<Origin> {
+        if let Some(source) = self.spec.sources.iter().position(|source| source.id == from) {
+            return Some(Origin::Source(source));
+        }
+        let name = from.split_once('.').map_or(from, |(name, _)| name);
+        let Some(operator) = self.operators.iter().position(|(operator, _)| operator.id == name) else {
+            findings.refuse(place, format!("there is no `{}`", from.escape_debug()), one_of(from, &self.origins()));
+            return None;
+        };
+        let outputs = &self.operators[operator].1.factory.description().outputs;
+        let output = from.split_once('.').and_then(|(_, output)| outputs.iter().position(|name| name == output));
+        if output.is_none() {
+            let found = format!("operator {name} has no output `{}`", from.escape_debug());
+            findings.refuse(place, found, one_of(from, &self.origins()));
+        }
+        Some(Origin::Output { operator, output: output? as u8 })
+    }
+
+    fn origins(&self) -> Vec<String> {
+        let outputs = self.operators.iter().flat_map(|(operator, module)| {
+            module.factory.description().outputs.iter().map(|output| format!("{}.{output}", operator.id))
+        });
+        self.spec.sources.iter().map(|source| source.id.clone()).chain(outputs).collect()
+    }
+
+    fn sinks(&self, facts: &Facts, findings: &mut Findings) -> Vec<ResolvedSink> {
+        let mut sinks = Vec::new();
+        for sink in &self.spec.sinks {
+            let origin = self.origin(&format!("sinks[{}].from", sink.id), &sink.from, findings);
+            if let (Some(from), Some(topic)) = (origin, facts.topics.get(&sink.topic)) {
+                sinks.push(ResolvedSink { id: sink.id.clone(), topic: topic.clone(), from });
+            }
+        }
+        sinks
+    }
+}
+
+fn one_of(found: &str, known: &[String]) -> String {
+    let list = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    match nearest(found, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? There is: {list}"),
+        None => format!("there is: {list}"),
+    }
+}
+
+/// Per source whether its records' keys decide where state lies.
+fn keyed_sources(spec: &JobSpec, operators: &[ResolvedOperator], findings: &mut Findings) -> Vec<bool> {
+    let mut keyed = vec![false; spec.sources.len()];
+    for operator in operators.iter().filter(|operator| operator.module.factory.description().keyed) {
+        for source in feeding_sources(operators, operator) {
+            keyed[source] = true;
+            if spec.sources[source].key == KeySpec::None {
+                findings.refuse(
+                    format!("sources[{}].key", spec.sources[source].id),
+                    format!("it is none, and operator {} keeps state per key", operator.id),
+                    "set `key: record-key`, or `key: {field: …}` where the topic is partitioned by that field",
+                );
+            }
+        }
+    }
+    keyed
+}
+
+fn feeding_sources(operators: &[ResolvedOperator], operator: &ResolvedOperator) -> BTreeSet<usize> {
+    let mut sources = BTreeSet::new();
+    for (origin, _) in &operator.inputs {
+        match *origin {
+            Origin::Source(source) => drop(sources.insert(source)),
+            Origin::Output { operator, .. } => sources.extend(feeding_sources(operators, &operators[operator])),
+        }
+    }
+    sources
+}
+
+fn warn_of_unread(
+    sources: &[ResolvedSource],
+    operators: &[ResolvedOperator],
+    sinks: &[ResolvedSink],
+    findings: &mut Findings,
+) {
+    let read = |source: usize| {
+        let inputs = operators.iter().flat_map(|operator| operator.inputs.iter().map(|(origin, _)| *origin));
+        inputs.chain(sinks.iter().map(|sink| sink.from)).any(|origin| origin == Origin::Source(source))
+    };
+    for (i, source) in sources.iter().enumerate().filter(|(i, _)| !read(*i)) {
+        findings.warn(format!("sources[{}]: nothing reads source number {i}", source.spec.id));
+    }
+}
+
+/// Equal keys must meet in one task: the number of tasks divides the partitions of every keyed source.
+fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], findings: &mut Findings) -> Option<u32> {
+    let fits = |parallelism: u32| {
+        let keyed = sources.iter().filter(|source| source.keyed);
+        keyed.into_iter().all(|source| source.topic.spec.partitions.is_multiple_of(parallelism))
+    };
+    let most = sources.iter().map(|source| source.topic.spec.partitions).max().unwrap_or(1);
+    let default = || (1..=most.min(DEFAULT_PARALLELISM_MAX)).rev().find(|p| fits(*p) && KEY_GROUPS.is_multiple_of(*p));
+    let Some(parallelism) = spec.parallelism else { return default().or(Some(1)) };
+    if parallelism == 0 || !KEY_GROUPS.is_multiple_of(parallelism) || parallelism > most {
+        let found = format!("{parallelism} tasks are not possible");
+        findings.refuse("parallelism", found, format!("use 1 to {most}, a number that divides {KEY_GROUPS}"));
+        return None;
+    }
+    for source in sources.iter().filter(|s| s.keyed && !s.topic.spec.partitions.is_multiple_of(parallelism)) {
+        let partitions = source.topic.spec.partitions;
+        findings.refuse(
+            "parallelism",
+            format!("{parallelism} does not divide the {partitions} partitions of topic {}", source.spec.topic),
+            format!("use {}, or leave it out", divisors(partitions)),
+        );
+    }
+    Some(parallelism)
+}
+
+fn divisors(partitions: u32) -> String {
+    let divisors = (1..=partitions).filter(|d| partitions.is_multiple_of(*d));
+    let mut shown: Vec<String> = divisors.map(|d| d.to_string()).collect();
+    let last = shown.pop().unwrap_or_default();
+    if shown.is_empty() { last } else { format!("{} or {last}", shown.join(", ")) }
+}

@@ -1,0 +1,114 @@
+//! From a resolved job to what each of its tasks is told.
+
+use std::path::{Path, PathBuf};
+
+use super::super::error::Error;
+use super::super::record::JobRecord;
+use super::super::spec::SourceSpec;
+use super::{Graph, ResolvedSource};
+use crate::codec::SourceCodec;
+use crate::log::{Log, TopicInfo};
+use crate::model::NextOffset;
+use crate::task::plan::{JobIdentity, OperatorPlan, SinkPlan, SourcePlan, TaskPlan, TaskSettings, TopicRef};
+use crate::watermark::WatermarkSettings;
+
+/// There is one stage until jobs can repartition.
+pub const STAGE: &str = "main";
+
+/// What a job's internal things are called. They carry the uid: a job made again under its name
+/// shares none of them.
+pub struct Names {
+    pub changelog: String,
+    pub dead_letters: String,
+    pub directory: PathBuf,
+}
+
+impl Names {
+    pub fn of(job: &JobRecord, data_dir: &Path) -> Self {
+        let uid8 = job.uid8();
+        Self {
+            changelog: format!("__forebay.{}.{uid8}.{STAGE}.changelog", job.name),
+            dead_letters: job.spec.dead_letter_topic(),
+            directory: data_dir.join("jobs").join(format!("{}.{uid8}", job.name)),
+        }
+    }
+
+    fn task(&self, task: u32) -> PathBuf {
+        self.directory.join(format!("{STAGE}.{task}"))
+    }
+}
+
+/// One plan per task.
+pub fn task_plans(job: &JobRecord, graph: &Graph, log: &dyn Log, data_dir: &Path) -> Result<Vec<TaskPlan>, Error> {
+    let names = Names::of(job, data_dir);
+    let changelog = topic_ref(&log.topic(&names.changelog)?);
+    let dead_letters = topic_ref(&log.topic(&names.dead_letters)?);
+    let plan = |task: u32| TaskPlan {
+        job: JobIdentity { name: job.name.clone(), uid: job.uid, incarnation: job.incarnation },
+        stage: STAGE.to_owned(),
+        task,
+        parallelism: job.parallelism,
+        sources: graph.sources.iter().map(|source| source_plan(job, source, task)).collect(),
+        operators: operators(graph),
+        sinks: sinks(job, graph),
+        bad_records: job.spec.bad_records.policy,
+        dead_letters: dead_letters.clone(),
+        changelog: changelog.clone(),
+        settings: TaskSettings { commit_interval: job.spec.commit.interval, ..TaskSettings::default() },
+        state_dir: names.task(task),
+    };
+    Ok((0..job.parallelism).map(plan).collect())
+}
+
+fn topic_ref(topic: &TopicInfo) -> TopicRef {
+    TopicRef {
+        name: topic.spec.name.clone(),
+        id: topic.id,
+        partitions: topic.spec.partitions,
+        max_record_bytes: topic.spec.max_record_bytes,
+    }
+}
+
+fn source_plan(job: &JobRecord, source: &ResolvedSource, task: u32) -> SourcePlan {
+    let partitions: Vec<i32> =
+        (0..source.topic.spec.partitions).filter(|p| p % job.parallelism == task).map(|p| p as i32).collect();
+    let resolved = job.sources.get(&source.spec.id);
+    let start = |p: &i32| resolved.and_then(|source| source.start.get(*p as usize)).map_or(0, |offset| *offset);
+    SourcePlan {
+        id: source.spec.id.clone(),
+        topic: topic_ref(&source.topic),
+        start: partitions.iter().map(|p| NextOffset(start(p))).collect(),
+        partitions,
+        codec: codec(&source.spec),
+        watermark: WatermarkSettings {
+            out_of_orderness: source.spec.watermark.out_of_orderness,
+            idle_after: source.spec.watermark.idle_after,
+        },
+        keyed: source.keyed,
+    }
+}
+
+fn operators(graph: &Graph) -> Vec<OperatorPlan> {
+    let operators = graph.operators.iter();
+    let plan = |operator: &super::ResolvedOperator| OperatorPlan {
+        id: operator.id.clone(),
+        inputs: operator.inputs.clone(),
+        module: operator.module.clone(),
+    };
+    operators.map(plan).collect()
+}
+
+fn sinks(job: &JobRecord, graph: &Graph) -> Vec<SinkPlan> {
+    let specs = job.spec.sinks.iter();
+    let plan = |(sink, spec): (&super::ResolvedSink, &super::super::spec::SinkSpec)| SinkPlan {
+        id: sink.id.clone(),
+        topic: topic_ref(&sink.topic),
+        from: sink.from,
+        timestamp: spec.timestamp.into(),
+    };
+    graph.sinks.iter().zip(specs).map(plan).collect()
+}
+
+fn codec(_source: &SourceSpec) -> SourceCodec {
+    SourceCodec {}
+}

@@ -1,0 +1,74 @@
+//! Whether and when a task that ended by itself is started again. Pure: told the time, asked for a verdict.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::error::Kind;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Restarts within [`WINDOW`]; one more and the task stays down until a person looks.
+const BUDGET: usize = 10;
+const WINDOW: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    After(Duration),
+    GiveUp,
+}
+
+/// The restarts of one task.
+#[derive(Default)]
+pub struct Restarts {
+    counted: VecDeque<Duration>,
+    pub total: u32,
+}
+
+impl Restarts {
+    /// `now` never goes back; `jitter` is between 0 and 1.
+    pub fn judge(&mut self, kind: Option<Kind>, now: Duration, jitter: f64) -> Verdict {
+        self.total += 1;
+        match kind {
+            // Stored bytes are wrong, or the job is: another try finds the same.
+            Some(Kind::Corrupt | Kind::Invalid | Kind::NotFound) => return Verdict::GiveUp,
+            // Somebody else owns the task: no fault of it, and never an immediate answer.
+            Some(Kind::Fenced) => return Verdict::After(LONGEST_PAUSE.mul_f64(0.1 + 0.4 * jitter)),
+            _ => {}
+        }
+        while self.counted.front().is_some_and(|at| now.saturating_sub(*at) > WINDOW) {
+            self.counted.pop_front();
+        }
+        if self.counted.len() >= BUDGET {
+            return Verdict::GiveUp;
+        }
+        let pause = FIRST_PAUSE * 2_u32.pow(self.counted.len() as u32);
+        self.counted.push_back(now);
+        Verdict::After(pause.min(LONGEST_PAUSE).mul_f64(0.75 + 0.5 * jitter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_the_budget_is_spent() {
+        let mut restarts = Restarts::default();
+        let pauses: Vec<_> =
+            (0..BUDGET as u64).map(|i| restarts.judge(Some(Kind::Retry), Duration::from_secs(i), 0.5)).collect();
+        assert_eq!(pauses[..3], [200, 400, 800].map(|ms| Verdict::After(Duration::from_millis(ms))));
+        assert_eq!(pauses[BUDGET - 1], Verdict::After(LONGEST_PAUSE));
+        assert_eq!(restarts.judge(Some(Kind::Bug), Duration::from_secs(20), 0.5), Verdict::GiveUp);
+        let later = WINDOW + Duration::from_secs(60);
+        assert_eq!(restarts.judge(Some(Kind::Retry), later, 0.5), Verdict::After(FIRST_PAUSE));
+    }
+
+    #[test]
+    fn being_fenced_costs_no_budget_and_damage_is_never_tried_again() {
+        let mut restarts = Restarts::default();
+        for _ in 0..100 {
+            assert!(matches!(restarts.judge(Some(Kind::Fenced), Duration::ZERO, 0.0), Verdict::After(_)));
+        }
+        assert_eq!(restarts.judge(Some(Kind::Corrupt), Duration::ZERO, 0.0), Verdict::GiveUp);
+    }
+}

@@ -1,0 +1,187 @@
+//! The tasks of one job as they run: started, asked, told, stopped.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::error::Error;
+use super::restart::{Restarts, Verdict};
+use crate::env::Clock;
+use crate::model::Uid;
+use crate::task::handle::{Command, Phase, TaskHandle, TaskStatus};
+use crate::task::plan::{ModuleSource, TaskPlan};
+
+/// How often the thread of a task that is asked something is looked after.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Makes tasks: real ones, or made up by tests.
+pub trait Runner: Send + Sync {
+    /// Commits header 0 where the task has none.
+    fn deploy(&self, plan: &TaskPlan) -> Result<(), Error>;
+    fn spawn(&self, plan: TaskPlan, modules: Arc<dyn ModuleSource>) -> Result<TaskHandle, Error>;
+}
+
+pub struct RunningJob {
+    pub uid: Uid,
+    tasks: Mutex<Vec<RunningTask>>,
+    modules: Arc<dyn ModuleSource>,
+}
+
+struct RunningTask {
+    plan: TaskPlan,
+    handle: TaskHandle,
+    restarts: Restarts,
+    /// `clock.elapsed()` at which it is started again.
+    due: Option<Duration>,
+    /// It will not be started again by itself.
+    given_up: bool,
+}
+
+/// One task as others see it.
+pub struct TaskView {
+    pub status: TaskStatus,
+    pub restarts: u32,
+    /// Down for good, or held.
+    pub given_up: bool,
+    /// Its module failed: it stands still, and hears commands, so that another version can be swapped in.
+    pub held: bool,
+}
+
+/// An answer that a task owes.
+pub struct Owed<T> {
+    pub task: u32,
+    answer: Receiver<Result<T, String>>,
+}
+
+impl RunningJob {
+    /// Starts every task, or none.
+    pub fn start(
+        uid: Uid,
+        plans: Vec<TaskPlan>,
+        modules: Arc<dyn ModuleSource>,
+        runner: &dyn Runner,
+    ) -> Result<Self, Error> {
+        let mut tasks = Vec::new();
+        for plan in plans {
+            match runner.spawn(plan.clone(), Arc::clone(&modules)) {
+                Ok(handle) => {
+                    tasks.push(RunningTask { plan, handle, restarts: Restarts::default(), due: None, given_up: false });
+                }
+                Err(error) => {
+                    end(&mut tasks);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Self { uid, tasks: Mutex::new(tasks), modules })
+    }
+
+    pub fn tasks(&self) -> Vec<TaskView> {
+        self.lock().iter().map(RunningTask::view).collect()
+    }
+
+    /// Commits what is open, ends all tasks and waits for them.
+    pub fn stop(&self) {
+        end(&mut self.lock());
+    }
+
+    /// Starts tasks again that ended by themselves, when their time has come.
+    pub fn supervise(&self, runner: &dyn Runner, clock: &dyn Clock) {
+        let now = clock.elapsed();
+        for task in self.lock().iter_mut().filter(|task| !task.given_up && task.handle.has_ended()) {
+            match task.due {
+                None => task.decide(now),
+                Some(due) if now >= due => {
+                    task.due = None;
+                    match runner.spawn(task.plan.clone(), Arc::clone(&self.modules)) {
+                        Ok(handle) => task.handle = handle,
+                        Err(error) => tracing::error!(job = %task.plan.job.name, task = task.plan.task, "{error}"),
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Sends a command with a way to answer to the chosen tasks. A task whose thread has ended owes an
+    /// answer that never comes, which [`Owed::wait`] notices.
+    pub fn ask<T>(
+        &self,
+        chosen: impl Fn(u32, &TaskStatus) -> bool,
+        command: impl Fn(&TaskPlan, mpsc::Sender<Result<T, String>>) -> Command,
+    ) -> Vec<Owed<T>> {
+        let tasks = self.lock();
+        let asked = tasks.iter().filter(|task| chosen(task.plan.task, &task.handle.status()));
+        asked
+            .map(|task| {
+                let (reply, answer) = mpsc::channel();
+                task.handle.send(command(&task.plan, reply));
+                Owed { task: task.plan.task, answer }
+            })
+            .collect()
+    }
+
+    pub fn tell(&self, command: impl Fn() -> Command) {
+        for task in self.lock().iter() {
+            task.handle.send(command());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<RunningTask>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningTask {
+    fn view(&self) -> TaskView {
+        let status = self.handle.status();
+        let held = status.phase == Phase::Failed && !self.handle.has_ended();
+        TaskView { status, restarts: self.restarts.total, given_up: self.given_up || held, held }
+    }
+
+    fn decide(&mut self, now: Duration) {
+        let status = self.handle.status();
+        let (job, task) = (&self.plan.job.name, self.plan.task);
+        let why = status.error.as_deref().unwrap_or("it ended without saying why");
+        match self.restarts.judge(status.error_kind, now, rand::random()) {
+            Verdict::After(pause) => {
+                tracing::warn!(%job, task, "task starts again in {} ms: {why}", pause.as_millis());
+                self.due = Some(now + pause);
+            }
+            Verdict::GiveUp => {
+                tracing::error!(%job, task, "task stays down, `forebay job apply` tries again: {why}");
+                self.given_up = true;
+            }
+        }
+    }
+}
+
+fn end(tasks: &mut [RunningTask]) {
+    for task in tasks.iter() {
+        task.handle.send(Command::Stop);
+    }
+    for task in tasks.iter_mut() {
+        task.handle.join();
+        task.given_up = true;
+    }
+}
+
+impl<T> Owed<T> {
+    /// # Errors
+    /// What the task answered, or that it ended, or that it took longer than `patience`.
+    pub fn wait(&self, patience: Duration, clock: &dyn Clock) -> Result<T, String> {
+        let until = clock.elapsed() + patience;
+        loop {
+            match self.answer.recv_timeout(LOOK) {
+                Ok(answer) => return answer.map_err(|why| format!("task {}: {why}", self.task)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("task {}: it ended before it answered", self.task));
+                }
+                Err(RecvTimeoutError::Timeout) if clock.elapsed() < until => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("task {}: no answer within {} s", self.task, patience.as_secs()));
+                }
+            }
+        }
+    }
+}

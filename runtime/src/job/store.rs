@@ -1,0 +1,284 @@
+//! The control topic: where jobs, modules and swaps are kept, and the rules of writing it.
+//!
+//! Owns the one transactional id that writes it. A change says which revision of each record it was
+//! made for; it is committed only if nothing newer stands there, and answered once this server's own
+//! view includes it. A server that was fenced by another one reads again and tries again.
+//! Read [`Store::commit`] first.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::error::Error;
+use super::record::{JobRecord, Key, ModuleRecord, Record, SwapRecord};
+use crate::log::{self, Assignment, Budget, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
+use crate::model::{PartitionBatch, Uid};
+
+pub const TOPIC: &str = "__forebay.control";
+const TRANSACTIONAL_ID: &str = "forebay.control";
+/// A record holds at most a job spec, which is at most 1 MiB.
+const MAX_RECORD_BYTES: u32 = 4 << 20;
+/// Names one write, so that a server can tell its own from another's with the same content.
+const WRITE_HEADER: &[u8] = b"forebay.write";
+const ATTEMPTS: u32 = 5;
+const POLL_WAIT: Duration = Duration::from_millis(20);
+/// Polls without a record, one after the other, before the topic counts as stuck.
+const EMPTY_POLLS_MAX: u32 = 500;
+
+/// Where a record stood when a change was made for it: the offset of its newest write.
+pub type Revision = i64;
+
+/// What must be there for a change to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    Absent,
+    At(Revision),
+    /// Whatever is there; only where nothing that could stand there matters.
+    Any,
+}
+
+pub struct Change {
+    pub key: Key,
+    pub expected: Expected,
+    /// `None` removes.
+    pub record: Option<Record>,
+}
+
+impl Change {
+    pub fn put(record: Record, expected: Expected) -> Self {
+        Self { key: record.key(), expected, record: Some(record) }
+    }
+
+    pub fn remove(key: Key) -> Self {
+        Self { key, expected: Expected::Any, record: None }
+    }
+}
+
+/// Everything that is known, as of some moment. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    records: Arc<BTreeMap<Key, (Revision, Record)>>,
+}
+
+impl View {
+    pub fn job(&self, name: &str) -> Option<(Revision, &JobRecord)> {
+        match self.records.get(&Key::Job { name: name.to_owned() }) {
+            Some((revision, Record::Job(job))) => Some((*revision, job)),
+            _ => None,
+        }
+    }
+
+    pub fn jobs(&self) -> impl Iterator<Item = (Revision, &JobRecord)> {
+        self.records.values().filter_map(|(revision, record)| match record {
+            Record::Job(job) => Some((*revision, &**job)),
+            _ => None,
+        })
+    }
+
+    pub fn module(&self, name: &str, version: &str) -> Option<&ModuleRecord> {
+        match self.records.get(&Key::Module { name: name.to_owned(), version: version.to_owned() }) {
+            Some((_, Record::Module(module))) => Some(module),
+            _ => None,
+        }
+    }
+
+    pub fn modules(&self) -> impl Iterator<Item = &ModuleRecord> {
+        self.records.values().filter_map(|(_, record)| match record {
+            Record::Module(module) => Some(&**module),
+            _ => None,
+        })
+    }
+
+    pub fn swap(&self, job: Uid) -> Option<(Revision, &SwapRecord)> {
+        match self.records.get(&Key::Swap { job }) {
+            Some((revision, Record::Swap(swap))) => Some((*revision, swap)),
+            _ => None,
+        }
+    }
+
+    fn revision(&self, key: &Key) -> Option<Revision> {
+        self.records.get(key).map(|(revision, _)| *revision)
+    }
+}
+
+pub struct Store {
+    log: Arc<dyn Log>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    writer: Option<Box<dyn Writer>>,
+    view: View,
+    /// The next offset to read.
+    next: i64,
+    /// The newest write ids seen, per key.
+    writes: BTreeMap<Key, Vec<u8>>,
+}
+
+impl Store {
+    /// Creates the control topic where there is none, takes it over and reads it to its end.
+    pub fn open(log: Arc<dyn Log>) -> Result<Self, Error> {
+        let spec = TopicSpec {
+            name: TOPIC.to_owned(),
+            partitions: 1,
+            cleanup: Cleanup::Compact,
+            max_record_bytes: MAX_RECORD_BYTES,
+        };
+        match log.create_topic(&spec) {
+            Ok(_) | Err(log::Error::TopicExists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let next = log.start_offset(TOPIC, 0)?;
+        let inner = Inner { writer: None, view: View::default(), next, writes: BTreeMap::new() };
+        let store = Self { log, inner: Mutex::new(inner) };
+        let mut inner = store.lock();
+        store.take_over(&mut inner)?;
+        drop(inner);
+        Ok(store)
+    }
+
+    /// Everything that this server knows.
+    pub fn view(&self) -> View {
+        self.lock().view.clone()
+    }
+
+    /// Writes all changes or none, and returns the view that includes them.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where a record is not at the revision that a change was made for.
+    pub fn commit(&self, changes: &[Change]) -> Result<View, Error> {
+        let mut inner = self.lock();
+        let write_id = Uid::random().to_string().into_bytes();
+        for _ in 0..ATTEMPTS {
+            self.take_over(&mut inner)?;
+            check_expected(&inner.view, changes)?;
+            if self.attempt(&mut inner, changes, &write_id)? {
+                return Ok(inner.view.clone());
+            }
+        }
+        Err(Error::Contended { attempts: ATTEMPTS })
+    }
+
+    /// One epoch with all changes. False where another server came in between: nothing was written.
+    fn attempt(&self, inner: &mut Inner, changes: &[Change], write_id: &[u8]) -> Result<bool, Error> {
+        let writer = inner.writer.as_mut().ok_or(Error::ShuttingDown)?;
+        let written =
+            writer.begin().and_then(|()| writer.append(&batch(changes, write_id))).and_then(|()| writer.commit());
+        match written {
+            Ok(CommitOutcome::Committed) => {
+                self.read_to_end(inner)?;
+                Ok(true)
+            }
+            // Nobody knows whether it happened: what the topic says after taking it over decides.
+            Ok(CommitOutcome::Indefinite(_)) => {
+                inner.writer = None;
+                self.take_over(inner)?;
+                Ok(changes.iter().any(|change| inner.writes.get(&change.key).is_some_and(|id| id == write_id)))
+            }
+            Err(log::Error::Fenced { .. }) => {
+                inner.writer = None;
+                Ok(false)
+            }
+            Err(error) => {
+                // A writer that failed half way is not used again.
+                inner.writer = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Owns the transactional id and has read all that was committed before.
+    fn take_over(&self, inner: &mut Inner) -> Result<(), Error> {
+        if inner.writer.is_none() {
+            inner.writer = Some(self.log.writer(TRANSACTIONAL_ID)?);
+            self.read_to_end(inner)?;
+        }
+        Ok(())
+    }
+
+    /// Offsets are not dense, and the last one is usually a marker that is never delivered: the end is
+    /// asked for first, then read up to by position.
+    fn read_to_end(&self, inner: &mut Inner) -> Result<(), Error> {
+        let end = self.log.end_offset(TOPIC, 0, Isolation::ReadUncommitted)?;
+        if inner.next >= end {
+            return Ok(());
+        }
+        let id = self.log.topic(TOPIC)?.id;
+        let mut reader = self.log.reader(Isolation::ReadCommitted)?;
+        reader.assign(&[Assignment { topic: TOPIC.to_owned(), id, partition: 0, offset: inner.next }])?;
+        let mut batch = PartitionBatch::new(TOPIC, 0);
+        let mut empty = 0;
+        while inner.next < end {
+            let budget = Budget { max_records: 1_000, max_bytes: 8 << 20 };
+            if reader.poll(budget, POLL_WAIT, &mut batch)? {
+                empty = 0;
+                apply(inner, &batch)?;
+            } else {
+                empty += 1;
+            }
+            inner.next = reader.position(TOPIC, 0).unwrap_or(inner.next).max(inner.next);
+            if empty == EMPTY_POLLS_MAX {
+                return Err(Error::ControlStuck { position: inner.next, end });
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What a panicking thread left is whole: the view is replaced record by record.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check_expected(view: &View, changes: &[Change]) -> Result<(), Error> {
+    for change in changes {
+        let found = view.revision(&change.key);
+        let holds = match change.expected {
+            Expected::Any => true,
+            Expected::Absent => found.is_none(),
+            Expected::At(revision) => found == Some(revision),
+        };
+        if !holds {
+            return Err(Error::Conflict {
+                doing: format!("write {}", change.key),
+                found: match found {
+                    Some(revision) => format!("it has changed meanwhile and is at revision {revision}"),
+                    None => "it has been removed meanwhile".to_owned(),
+                },
+                remedy: "look at it as it is now and try again",
+            });
+        }
+    }
+    Ok(())
+}
+
+fn batch(changes: &[Change], write_id: &[u8]) -> PartitionBatch {
+    let mut batch = PartitionBatch::new(TOPIC, 0);
+    for change in changes {
+        let value = change.record.as_ref().map(Record::to_json);
+        let header = [(WRITE_HEADER, Some(write_id))];
+        batch.push_with_headers(-1, -1, Some(change.key.to_string().as_bytes()), value.as_deref(), header.into_iter());
+    }
+    batch
+}
+
+fn apply(inner: &mut Inner, batch: &PartitionBatch) -> Result<(), Error> {
+    let mut records = BTreeMap::clone(&inner.view.records);
+    for i in 0..batch.len() {
+        let text = String::from_utf8_lossy(batch.keys.bytes(i)).into_owned();
+        let damaged = |found: String| Error::Damaged { key: text.clone(), found };
+        let key = Key::parse(&text).ok_or_else(|| damaged("its key is of no known kind".to_owned()))?;
+        if let Some((_, Some(id))) = batch.headers.of(i).find(|(name, _)| *name == WRITE_HEADER) {
+            inner.writes.insert(key.clone(), id.to_vec());
+        }
+        match batch.values.get(i) {
+            Some(json) => {
+                let record = Record::from_json(&key, json).map_err(damaged)?;
+                records.insert(key, (batch.offsets[i], record));
+            }
+            None => drop(records.remove(&key)),
+        }
+    }
+    inner.view.records = Arc::new(records);
+    Ok(())
+}
