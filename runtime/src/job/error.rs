@@ -1,8 +1,8 @@
 //! Why something could not be done to a job, and what the caller should do about it.
 
 use crate::error::Kind;
-use crate::log;
 use crate::model::Uid;
+use crate::{log, registry, task, wasm};
 
 use super::plan::Refusal;
 use super::spec;
@@ -23,6 +23,8 @@ pub enum Error {
     Invalid { doing: String, found: String, remedy: &'static str },
     #[error("{doing}: {found}; {remedy}")]
     Conflict { doing: String, found: String, remedy: &'static str },
+    #[error("the module is refused:{}", lines(reasons))]
+    Rejected { reasons: Vec<String> },
     #[error("{doing}: {found}")]
     Module { doing: String, found: String, kind: Kind },
     #[error("swap {swap} of job {job} was not made: {reason}")]
@@ -39,6 +41,12 @@ pub enum Error {
     Io { doing: String, source: std::io::Error },
     #[error(transparent)]
     Log(#[from] log::Error),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Task(#[from] task::Error),
+    #[error(transparent)]
+    Wasm(#[from] wasm::Error),
     #[error("the server is shutting down")]
     ShuttingDown,
 }
@@ -46,7 +54,7 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Spec(_) | Self::Refused { .. } | Self::Invalid { .. } => Kind::Invalid,
+            Self::Spec(_) | Self::Rejected { .. } | Self::Refused { .. } | Self::Invalid { .. } => Kind::Invalid,
             Self::UnknownJob(_) | Self::UnknownModule(_) | Self::UnknownOperator { .. } => Kind::NotFound,
             Self::Conflict { .. } => Kind::Conflict,
             Self::Module { kind, .. } => *kind,
@@ -58,10 +66,17 @@ impl Error {
             | Self::ShuttingDown => Kind::Retry,
             Self::Damaged { .. } => Kind::Corrupt,
             Self::Log(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Task(error) => error.kind(),
+            Self::Wasm(error) => error.kind(),
         }
     }
 }
 
 fn list(refusals: &[Refusal]) -> String {
     refusals.iter().map(|refusal| format!("\n  {refusal}")).collect()
+}
+
+fn lines(reasons: &[String]) -> String {
+    reasons.iter().map(|reason| format!("\n  {reason}")).collect()
 }

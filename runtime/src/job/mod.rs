@@ -5,6 +5,7 @@
 
 mod error;
 mod facts;
+pub mod host;
 pub mod manager;
 pub mod modules;
 pub mod plan;

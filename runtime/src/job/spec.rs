@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::scalar;
+use crate::codec::{Decode, TimeUnit};
 use crate::task::plan::{BadRecordPolicy, SinkTimestamp};
 
 /// A spec is written by hand: one larger than this is something else.
@@ -40,7 +41,7 @@ pub struct SourceSpec {
     pub id: String,
     pub topic: String,
     #[serde(default)]
-    pub decode: DecodeSpec,
+    pub decode: Decode,
     #[serde(default)]
     pub key: KeySpec,
     #[serde(default)]
@@ -56,16 +57,6 @@ pub struct SourceSpec {
 
 fn max_value_bytes() -> u32 {
     1 << 20
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DecodeSpec {
-    /// The whole value must be well-formed JSON; key and event time may be fields of it.
-    #[default]
-    Json,
-    /// Anything.
-    Bytes,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,21 +86,17 @@ pub struct EventTimeField {
     /// A field of the JSON value, as a dotted path.
     pub field: String,
     pub unit: TimeUnit,
-    /// Further ahead of the record's own timestamp than this is a bad record.
-    #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
-    pub max_ahead: Option<Duration>,
-    /// Further behind it than this is a bad record.
+    /// Further ahead of the record's own timestamp than this is a bad record: it would carry the
+    /// watermark with it.
+    #[serde(with = "scalar::duration", default = "max_ahead")]
+    pub max_ahead: Duration,
+    /// Further behind it than this is a bad record. Not given: any age is welcome.
     #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
     pub max_behind: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TimeUnit {
-    S,
-    Ms,
-    Us,
-    Ns,
+fn max_ahead() -> Duration {
+    Duration::from_secs(24 * 3_600)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::spec::{DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, nearest};
+use super::super::spec::{EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, nearest};
 use super::{Facts, Findings, FoundModule, module_ref};
+use crate::codec::{Decode, FieldPath};
 use crate::log::TopicInfo;
 use crate::model::murmur2::KEY_GROUPS;
 use crate::task::plan::{ModuleRef, Origin};
@@ -136,12 +137,18 @@ fn check_settings(spec: &JobSpec, findings: &mut Findings) {
     }
     for source in &spec.sources {
         let place = |field: &str| format!("sources[{}].{field}", source.id);
-        let needs_json = [
-            ("key", matches!(source.key, KeySpec::Field(_))),
-            ("event_time", matches!(source.event_time, EventTimeSpec::Field(_))),
-        ];
-        for (field, _) in needs_json.iter().filter(|(_, by_field)| *by_field && source.decode == DecodeSpec::Bytes) {
-            findings.refuse(place(field), "a field cannot be read from `decode: bytes`", "set `decode: json`");
+        let key = if let KeySpec::Field(field) = &source.key { Some(("key.field", field)) } else { None };
+        let time = match &source.event_time {
+            EventTimeSpec::Field(time) => Some(("event_time.field", &time.field)),
+            EventTimeSpec::RecordTimestamp => None,
+        };
+        for (at, field) in key.into_iter().chain(time) {
+            if source.decode == Decode::Bytes {
+                findings.refuse(place(at), "a field cannot be read from `decode: bytes`", "set `decode: json`");
+            }
+            if let Err(why) = FieldPath::parse(field) {
+                findings.refuse(place(at), "it is no path", why);
+            }
         }
         if let StartSpec::Timestamp(text) = &source.start
             && let Err(error) = text.parse::<jiff::Timestamp>()

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::Error;
 use super::super::record::JobRecord;
-use super::super::spec::SourceSpec;
+use super::super::spec::{EventTimeSpec, KeySpec, SourceSpec};
 use super::{Graph, ResolvedSource};
-use crate::codec::SourceCodec;
+use crate::codec::{EventTimeRule, FieldPath, KeyRule, SourceCodec};
 use crate::log::{Log, TopicInfo};
 use crate::model::NextOffset;
 use crate::task::plan::{JobIdentity, OperatorPlan, SinkPlan, SourcePlan, TaskPlan, TaskSettings, TopicRef};
@@ -43,21 +43,23 @@ pub fn task_plans(job: &JobRecord, graph: &Graph, log: &dyn Log, data_dir: &Path
     let names = Names::of(job, data_dir);
     let changelog = topic_ref(&log.topic(&names.changelog)?);
     let dead_letters = topic_ref(&log.topic(&names.dead_letters)?);
-    let plan = |task: u32| TaskPlan {
-        job: JobIdentity { name: job.name.clone(), uid: job.uid, incarnation: job.incarnation },
-        stage: STAGE.to_owned(),
-        task,
-        parallelism: job.parallelism,
-        sources: graph.sources.iter().map(|source| source_plan(job, source, task)).collect(),
-        operators: operators(graph),
-        sinks: sinks(job, graph),
-        bad_records: job.spec.bad_records.policy,
-        dead_letters: dead_letters.clone(),
-        changelog: changelog.clone(),
-        settings: TaskSettings { commit_interval: job.spec.commit.interval, ..TaskSettings::default() },
-        state_dir: names.task(task),
+    let plan = |task: u32| {
+        Ok(TaskPlan {
+            job: JobIdentity { name: job.name.clone(), uid: job.uid, incarnation: job.incarnation },
+            stage: STAGE.to_owned(),
+            task,
+            parallelism: job.parallelism,
+            sources: graph.sources.iter().map(|source| source_plan(job, source, task)).collect::<Result<_, Error>>()?,
+            operators: operators(graph),
+            sinks: sinks(job, graph),
+            bad_records: job.spec.bad_records.policy,
+            dead_letters: dead_letters.clone(),
+            changelog: changelog.clone(),
+            settings: TaskSettings { commit_interval: job.spec.commit.interval, ..TaskSettings::default() },
+            state_dir: names.task(task),
+        })
     };
-    Ok((0..job.parallelism).map(plan).collect())
+    (0..job.parallelism).map(plan).collect()
 }
 
 fn topic_ref(topic: &TopicInfo) -> TopicRef {
@@ -69,23 +71,23 @@ fn topic_ref(topic: &TopicInfo) -> TopicRef {
     }
 }
 
-fn source_plan(job: &JobRecord, source: &ResolvedSource, task: u32) -> SourcePlan {
+fn source_plan(job: &JobRecord, source: &ResolvedSource, task: u32) -> Result<SourcePlan, Error> {
     let partitions: Vec<i32> =
         (0..source.topic.spec.partitions).filter(|p| p % job.parallelism == task).map(|p| p as i32).collect();
     let resolved = job.sources.get(&source.spec.id);
     let start = |p: &i32| resolved.and_then(|source| source.start.get(*p as usize)).map_or(0, |offset| *offset);
-    SourcePlan {
+    Ok(SourcePlan {
         id: source.spec.id.clone(),
         topic: topic_ref(&source.topic),
         start: partitions.iter().map(|p| NextOffset(start(p))).collect(),
         partitions,
-        codec: codec(&source.spec),
+        codec: codec(&source.spec)?,
         watermark: WatermarkSettings {
             out_of_orderness: source.spec.watermark.out_of_orderness,
             idle_after: source.spec.watermark.idle_after,
         },
         keyed: source.keyed,
-    }
+    })
 }
 
 fn operators(graph: &Graph) -> Vec<OperatorPlan> {
@@ -109,6 +111,28 @@ fn sinks(job: &JobRecord, graph: &Graph) -> Vec<SinkPlan> {
     graph.sinks.iter().zip(specs).map(plan).collect()
 }
 
-fn codec(_source: &SourceSpec) -> SourceCodec {
-    SourceCodec {}
+/// # Errors
+/// A field that is no path; the plan has refused it before.
+fn codec(source: &SourceSpec) -> Result<SourceCodec, Error> {
+    let path = |field: &str| {
+        FieldPath::parse(field).map_err(|found| Error::Invalid {
+            doing: format!("read source {}", source.id),
+            found,
+            remedy: "correct the spec",
+        })
+    };
+    let (event_time, max_ahead, max_behind) = match &source.event_time {
+        EventTimeSpec::RecordTimestamp => (EventTimeRule::RecordTimestamp, None, None),
+        EventTimeSpec::Field(time) => {
+            let rule = EventTimeRule::Field { path: path(&time.field)?, unit: time.unit };
+            (rule, Some(time.max_ahead), time.max_behind)
+        }
+    };
+    let key = match &source.key {
+        KeySpec::Field(field) => KeyRule::Field(path(field)?),
+        // Without a key no operator keeps state by it; the record's own goes through untouched.
+        KeySpec::RecordKey | KeySpec::None => KeyRule::RecordKey,
+    };
+    let max_value_bytes = source.max_value_bytes as usize;
+    Ok(SourceCodec { decode: source.decode, key, event_time, max_ahead, max_behind, max_value_bytes })
 }

@@ -1,0 +1,67 @@
+//! The real things behind the seams of this layer: modules in a directory run by the Wasm engine, and
+//! tasks on threads.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::Error;
+use super::modules::{Admitted, ModuleHost};
+use super::running::Runner;
+use crate::env::Clock;
+use crate::log::Log;
+use crate::model::Digest;
+use crate::registry::ModuleStore;
+use crate::task;
+use crate::task::handle::TaskHandle;
+use crate::task::plan::{ModuleSource, TaskPlan};
+use crate::wasm::Engine;
+use crate::wasm::contract::GuestFactory;
+
+pub struct WasmHost {
+    pub engine: Engine,
+    pub store: ModuleStore,
+    /// Where compiled code is kept.
+    pub cache_dir: PathBuf,
+}
+
+impl ModuleHost for WasmHost {
+    /// Kept only when it compiles and describes itself: what is stored can run.
+    fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
+        let checked = self.engine.inspect(bytes).map_err(|rejected| Error::Rejected { reasons: rejected.reasons })?;
+        let factory = self.engine.load(checked.digest, &checked.component, &self.cache_dir)?;
+        let digest = self.store.put(&checked.component)?;
+        Ok(Admitted { digest, size_bytes: checked.component.len() as u64, factory })
+    }
+
+    fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
+        let component = self.store.get(digest)?;
+        Ok(self.engine.load(digest, &component, &self.cache_dir)?)
+    }
+}
+
+pub struct Threads {
+    pub log: Arc<dyn Log>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Header 0 is tried so often where nobody knows whether its commit happened.
+const DEPLOY_ATTEMPTS: u32 = 5;
+
+impl Runner for Threads {
+    fn deploy(&self, plan: &TaskPlan) -> Result<(), Error> {
+        let mut attempts = 1;
+        loop {
+            match task::deploy(plan, self.log.as_ref()) {
+                // A header that did get in is found by the next attempt.
+                Err(task::Error::Indefinite { .. }) if attempts < DEPLOY_ATTEMPTS => attempts += 1,
+                deployed => return Ok(deployed?),
+            }
+        }
+    }
+
+    fn spawn(&self, plan: TaskPlan, modules: Arc<dyn ModuleSource>) -> Result<TaskHandle, Error> {
+        let doing = format!("start task {} of job {}", plan.task, plan.job.name);
+        task::spawn(plan, Arc::clone(&self.log), modules, Arc::clone(&self.clock))
+            .map_err(|source| Error::Io { doing, source })
+    }
+}
