@@ -41,7 +41,7 @@ pub struct SourceSpec {
     pub id: String,
     pub topic: String,
     #[serde(default)]
-    pub decode: Decode,
+    pub decode: DecodeSpec,
     #[serde(default)]
     pub key: KeySpec,
     #[serde(default)]
@@ -57,6 +57,25 @@ pub struct SourceSpec {
 
 fn max_value_bytes() -> u32 {
     1 << 20
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecodeSpec {
+    /// The whole value must be well-formed JSON; key and event time may be fields of it.
+    #[default]
+    Json,
+    /// Anything.
+    Bytes,
+}
+
+impl From<DecodeSpec> for Decode {
+    fn from(spec: DecodeSpec) -> Self {
+        match spec {
+            DecodeSpec::Json => Self::Json,
+            DecodeSpec::Bytes => Self::Bytes,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +104,7 @@ pub enum EventTimeSpec {
 pub struct EventTimeField {
     /// A field of the JSON value, as a dotted path.
     pub field: String,
-    pub unit: TimeUnit,
+    pub unit: UnitSpec,
     /// Further ahead of the record's own timestamp than this is a bad record: it would carry the
     /// watermark with it.
     #[serde(with = "scalar::duration", default = "max_ahead")]
@@ -93,6 +112,29 @@ pub struct EventTimeField {
     /// Further behind it than this is a bad record. Not given: any age is welcome.
     #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
     pub max_behind: Option<Duration>,
+}
+
+/// What a number in the field counts; text in RFC 3339 is taken under every unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitSpec {
+    S,
+    Ms,
+    Us,
+    Ns,
+    Rfc3339,
+}
+
+impl From<UnitSpec> for TimeUnit {
+    fn from(spec: UnitSpec) -> Self {
+        match spec {
+            UnitSpec::S => Self::S,
+            UnitSpec::Ms => Self::Ms,
+            UnitSpec::Us => Self::Us,
+            UnitSpec::Ns => Self::Ns,
+            UnitSpec::Rfc3339 => Self::Rfc3339,
+        }
+    }
 }
 
 fn max_ahead() -> Duration {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::spec::{EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, nearest};
+use super::super::spec::{DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, nearest};
 use super::{Facts, Findings, FoundModule, module_ref};
-use crate::codec::{Decode, FieldPath};
+use crate::codec::FieldPath;
 use crate::log::TopicInfo;
 use crate::model::murmur2::KEY_GROUPS;
 use crate::task::plan::{ModuleRef, Origin};
@@ -143,7 +143,7 @@ fn check_settings(spec: &JobSpec, findings: &mut Findings) {
             EventTimeSpec::RecordTimestamp => None,
         };
         for (at, field) in key.into_iter().chain(time) {
-            if source.decode == Decode::Bytes {
+            if source.decode == DecodeSpec::Bytes {
                 findings.refuse(place(at), "a field cannot be read from `decode: bytes`", "set `decode: json`");
             }
             if let Err(why) = FieldPath::parse(field) {

@@ -115,24 +115,24 @@ fn sinks(job: &JobRecord, graph: &Graph) -> Vec<SinkPlan> {
 /// A field that is no path; the plan has refused it before.
 fn codec(source: &SourceSpec) -> Result<SourceCodec, Error> {
     let path = |field: &str| {
-        FieldPath::parse(field).map_err(|found| Error::Invalid {
+        FieldPath::parse(field).map_err(|error| Error::Invalid {
             doing: format!("read source {}", source.id),
-            found,
+            found: error.to_string(),
             remedy: "correct the spec",
         })
     };
     let (event_time, max_ahead, max_behind) = match &source.event_time {
         EventTimeSpec::RecordTimestamp => (EventTimeRule::RecordTimestamp, None, None),
         EventTimeSpec::Field(time) => {
-            let rule = EventTimeRule::Field { path: path(&time.field)?, unit: time.unit };
+            let rule = EventTimeRule::Field { path: path(&time.field)?, unit: time.unit.into() };
             (rule, Some(time.max_ahead), time.max_behind)
         }
     };
     let key = match &source.key {
         KeySpec::Field(field) => KeyRule::Field(path(field)?),
-        // Without a key no operator keeps state by it; the record's own goes through untouched.
-        KeySpec::RecordKey | KeySpec::None => KeyRule::RecordKey,
+        KeySpec::RecordKey => KeyRule::RecordKey,
+        KeySpec::None => KeyRule::None,
     };
     let max_value_bytes = source.max_value_bytes as usize;
-    Ok(SourceCodec { decode: source.decode, key, event_time, max_ahead, max_behind, max_value_bytes })
+    Ok(SourceCodec { decode: source.decode.into(), key, event_time, max_ahead, max_behind, max_value_bytes })
 }

@@ -29,7 +29,7 @@ fn a_whole_spec_is_read_with_its_defaults() {
     let spec = JobSpec::parse(GOOD).unwrap();
     assert_eq!(spec.sources[0].key, KeySpec::Field("symbol".into()));
     let EventTimeSpec::Field(time) = &spec.sources[0].event_time else { panic!("no field") };
-    assert_eq!((time.unit, time.max_ahead), (TimeUnit::Us, Duration::from_secs(3600)));
+    assert_eq!((time.unit, time.max_ahead), (UnitSpec::Us, Duration::from_secs(3600)));
     assert_eq!(spec.sources[1].key, KeySpec::RecordKey);
     assert_eq!(spec.sources[1].event_time, EventTimeSpec::RecordTimestamp);
     assert_eq!(spec.operators[0].parameters["depth"], "10");
