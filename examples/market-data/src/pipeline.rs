@@ -1,0 +1,172 @@
+//! A job together with its input and with what must come out of it.
+//!
+//! Owns the four jobs of the show (`jobs/*.yaml`); tests make further ones. Asks the server for everything it
+//! compares, and believes it only about where a swap fell.
+
+use std::sync::Arc;
+
+use crate::api::proto::{Job, SwapPhase, TaskPhase};
+use crate::api::{Client, Error};
+use crate::input::generator::{Generated, MAX_VALUE_BYTES};
+use crate::input::order::Order;
+use crate::input::partitioned::{Partitioned, Record, partition_of};
+use crate::input::{keyed_by, real};
+use crate::judge::{self, Verdict};
+use crate::plain::decode::Rules;
+use crate::plain::liquidity::SwapAt;
+use crate::plain::{enrichment, liquidity};
+
+/// What the specs of this crate say about single records.
+pub const RULES: Rules = Rules {
+    time_field: "exchange_timestamp",
+    max_value_bytes: MAX_VALUE_BYTES,
+    max_ahead_ms: 3_600_000,
+    max_behind_ms: 86_400_000,
+};
+/// `out_of_orderness` of their orders.
+const OUT_OF_ORDERNESS_MS: i64 = 2_000;
+/// How far behind the last record its partition's heartbeat lies.
+const HEARTBEAT_MS: i64 = 20_000;
+
+pub struct Pipeline {
+    pub job: String,
+    pub spec: String,
+    pub orders: Arc<Partitioned>,
+    pub kind: Kind,
+}
+
+pub enum Kind {
+    Enrichment { instruments: Arc<Partitioned>, sink: String },
+    Liquidity { sink: String, ticks: String },
+}
+
+/// The generated market through both examples.
+pub fn generated(input: Generated) -> Vec<Pipeline> {
+    let orders = Arc::new(with_heartbeats(input.orders));
+    let instruments = Arc::new(input.instruments);
+    let enriched = Kind::Enrichment { instruments, sink: "enriched".to_owned() };
+    let summaries = Kind::Liquidity { sink: "liquidity".to_owned(), ticks: "liquidity-ticks".to_owned() };
+    vec![
+        Pipeline::new(include_str!("../jobs/enrichment.yaml"), Arc::clone(&orders), enriched),
+        Pipeline::new(include_str!("../jobs/liquidity.yaml"), orders, summaries),
+    ]
+}
+
+/// The real events through both examples: by order id, and by price level.
+pub fn bitstamp(events: &[Order], partitions: usize) -> Vec<Pipeline> {
+    let by_id = keyed_by("bitstamp-orders", partitions, events, |order| order.id.to_string());
+    let by_level = keyed_by("bitstamp-levels", partitions, events, |order| crate::decimal::format(order.price));
+    let mut instruments = Partitioned::new("bitstamp-instruments", partitions);
+    let mut known = std::collections::HashSet::new();
+    for order in events.iter().filter(|order| known.insert(order.id)) {
+        let instrument = real::instrument(order.exchange_timestamp);
+        let (key, value) = (order.id.to_string().into_bytes(), instrument.json().into_bytes());
+        instruments.push(Record { key: Some(key), value: Some(value), timestamp_ms: order.timestamp });
+    }
+    let (instruments, sink) = (Arc::new(instruments), "bitstamp-enriched".to_owned());
+    let summaries =
+        Kind::Liquidity { sink: "bitstamp-liquidity".to_owned(), ticks: "bitstamp-liquidity-ticks".to_owned() };
+    let (by_id, by_level) = (Arc::new(with_heartbeats(by_id)), Arc::new(with_heartbeats(by_level)));
+    vec![
+        Pipeline::new(include_str!("../jobs/bitstamp-enrichment.yaml"), by_id, Kind::Enrichment { instruments, sink }),
+        Pipeline::new(include_str!("../jobs/bitstamp-liquidity.yaml"), by_level, summaries),
+    ]
+}
+
+/// Closes every partition with a record well behind the others, so that event time passes all of them.
+pub fn with_heartbeats(mut input: Partitioned) -> Partitioned {
+    let partitions = input.partitions.len();
+    let last = input.partitions.iter().flatten().map(|record| record.timestamp_ms).max().unwrap_or_default();
+    let time = last + HEARTBEAT_MS;
+    for partition in 0..partitions {
+        let key =
+            (0..).map(|n| format!("heartbeat-{n}")).find(|key| partition_of(key.as_bytes(), partitions) == partition);
+        let value = format!(
+            r#"{{"symbol":"-","id":0,"action":"created","direction":"bid","price":"1","volume":"0","previous_volume":"0","timestamp":{time},"exchange_timestamp":{time}}}"#
+        );
+        input.push(Record { key: key.map(String::into_bytes), value: Some(value.into_bytes()), timestamp_ms: time });
+    }
+    input
+}
+
+impl Pipeline {
+    fn new(spec: &str, orders: Arc<Partitioned>, kind: Kind) -> Self {
+        let job = spec.lines().find_map(|line| line.strip_prefix("name: ")).unwrap_or_default().to_owned();
+        Self { job, spec: spec.to_owned(), orders, kind }
+    }
+
+    /// Topics that must exist before the job is applied.
+    pub fn topics(&self) -> Vec<&str> {
+        match &self.kind {
+            Kind::Enrichment { instruments, sink } => vec![&self.orders.topic, &instruments.topic, sink],
+            Kind::Liquidity { sink, ticks } => vec![&self.orders.topic, sink, ticks],
+        }
+    }
+
+    /// Reference data, which must have been read before the first order comes.
+    pub fn instruments(&self) -> Option<&Arc<Partitioned>> {
+        match &self.kind {
+            Kind::Enrichment { instruments, .. } => Some(instruments),
+            Kind::Liquidity { .. } => None,
+        }
+    }
+
+    pub fn is_liquidity(&self) -> bool {
+        matches!(self.kind, Kind::Liquidity { .. })
+    }
+
+    /// Orders whose effects are committed.
+    pub fn committed(&self, job: &Job) -> usize {
+        let positions = job.tasks.iter().flat_map(|task| &task.positions);
+        positions.filter(|position| position.source == "orders").map(|position| position.next_offset as usize).sum()
+    }
+
+    /// All input is behind the job, and event time has passed all of it.
+    pub fn is_done(&self, job: &Job) -> bool {
+        let passed = i128::from(self.passed_ms()) * 1_000_000;
+        let running = job.tasks.iter().all(|task| task.phase == TaskPhase::Running as i32);
+        let timed = !self.is_liquidity() || job.tasks.iter().all(|task| i128::from(task.watermark_ns) >= passed);
+        running && timed && !job.tasks.is_empty() && self.committed(job) == self.orders.len()
+    }
+
+    /// What the watermark has passed when all heartbeats are in: the end of event time for the judge.
+    fn passed_ms(&self) -> i64 {
+        let last = self.orders.partitions.iter().flatten().map(|record| record.timestamp_ms).max().unwrap_or_default();
+        last - OUT_OF_ORDERNESS_MS - 1
+    }
+
+    /// Compares everything that the job left in the log with the plain computation.
+    pub async fn judge(&self, client: &Client) -> Result<Vec<Verdict>, Error> {
+        let input = judge::input(&self.orders, &client.consume(&self.orders.topic).await?);
+        let letters = client.consume(&format!("{}.dead-letters", self.job)).await?;
+        let mut verdicts = vec![input];
+        match &self.kind {
+            Kind::Enrichment { instruments, sink } => {
+                let expected = enrichment::expected(&self.orders, instruments, &RULES);
+                let seen = client.consume(sink).await?;
+                verdicts.push(judge::outputs(sink, &expected, &seen, |(text, time)| (text, *time)));
+                verdicts.push(judge::counters(&format!("counters in {sink}"), &seen));
+                verdicts.push(judge::dead_letters(&self.orders, &expected.refusals, &letters));
+            }
+            Kind::Liquidity { sink, ticks } => {
+                let swap_at = swap_at(&client.job(&self.job).await?);
+                let expected = liquidity::expected(&self.orders, &RULES, &swap_at);
+                let seen = client.consume(sink).await?;
+                verdicts.push(judge::outputs(sink, &expected, &seen, |summary| (&summary.text, summary.event_time_ms)));
+                verdicts.push(judge::counters(&format!("counters in {sink}"), &seen));
+                verdicts.push(judge::ticks(ticks, &expected, &client.consume(ticks).await?, self.passed_ms()));
+                verdicts.push(judge::dead_letters(&self.orders, &expected.refusals, &letters));
+            }
+        }
+        Ok(verdicts)
+    }
+}
+
+/// Where each partition changed to the version that runs now, as the swap's own record says.
+fn swap_at(job: &Job) -> SwapAt {
+    let swapped =
+        |phase: i32| [SwapPhase::Switching, SwapPhase::Probation, SwapPhase::Done].iter().any(|p| *p as i32 == phase);
+    let Some(swap) = job.swap.as_ref().filter(|swap| swapped(swap.phase)) else { return SwapAt::new() };
+    let from = swap.tasks.iter().flat_map(|task| &task.from);
+    from.map(|position| (position.partition as usize, position.next_offset)).collect()
+}
