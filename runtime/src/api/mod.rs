@@ -1,9 +1,18 @@
 //! gRPC in, `job` out; protobuf types stop here.
 //!
 //! The API is `forebay.v1` (`runtime/proto`). Its types go no further down than this module; the CLI
-//! and other clients use them through [`client`].
+//! and other clients use them through [`client`]. Calls that wait for the log or for tasks run on
+//! threads that may block. Read [`server`] first.
 
+pub mod client;
+mod dead_letters;
+mod error;
+mod jobs;
 pub mod json;
+mod modules;
+pub mod server;
+mod topics;
+mod view;
 
 /// Generated from `runtime/proto/forebay/v1`.
 #[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated code")]

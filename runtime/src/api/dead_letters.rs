@@ -1,0 +1,144 @@
+//! The service of dead letters: reads the job's dead-letter topic, whose format is `operator`'s.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status};
+
+use super::error::blocking;
+use super::proto::dead_letters_server::DeadLetters as Service;
+use super::proto::{
+    DeadLetter, ListDeadLettersRequest, ListDeadLettersResponse, ShowDeadLetterRequest, ShowDeadLetterResponse,
+};
+use super::topics;
+use crate::job::manager::Manager;
+use crate::log::{Assignment, Budget, Error, Isolation, Log};
+use crate::model::PartitionBatch;
+
+const DEFAULT_LIMIT: usize = 100;
+const LIMIT_MAX: usize = 10_000;
+const BUDGET: Budget = Budget { max_records: 2_000, max_bytes: 4 << 20 };
+const WAIT: Duration = Duration::from_millis(20);
+/// Polls without a record, one after the other, before the rest of a partition is given up.
+const EMPTY_POLLS_MAX: u32 = 100;
+
+pub struct DeadLettersApi {
+    pub log: Arc<dyn Log>,
+    pub manager: Arc<Manager>,
+}
+
+#[tonic::async_trait]
+impl Service for DeadLettersApi {
+    async fn list(
+        &self,
+        request: Request<ListDeadLettersRequest>,
+    ) -> Result<Response<ListDeadLettersResponse>, Status> {
+        let request = request.into_inner();
+        let topic = self.topic(&request.job)?;
+        let log = Arc::clone(&self.log);
+        Ok(Response::new(blocking(move || list(log.as_ref(), &topic, &request)).await?))
+    }
+
+    async fn show(&self, request: Request<ShowDeadLetterRequest>) -> Result<Response<ShowDeadLetterResponse>, Status> {
+        let ShowDeadLetterRequest { job, partition, offset } = request.into_inner();
+        let topic = self.topic(&job)?;
+        let (log, name) = (Arc::clone(&self.log), topic.clone());
+        let found = blocking(move || {
+            let mut found = None;
+            scan(log.as_ref(), &name, partition, Some(offset), |batch, i| {
+                found = (batch.offsets[i] == offset).then(|| letter(batch, i));
+                false
+            })?;
+            Ok::<_, Error>(found)
+        });
+        match found.await? {
+            Some(dead_letter) => Ok(Response::new(ShowDeadLetterResponse { dead_letter: Some(dead_letter) })),
+            None => Err(Status::not_found(format!(
+                "topic {topic} holds no dead letter at {partition}@{offset}: see `forebay dlq list {job}`"
+            ))),
+        }
+    }
+}
+
+impl DeadLettersApi {
+    fn topic(&self, job: &str) -> Result<String, Status> {
+        Ok(self.manager.get(job)?.record.spec.dead_letter_topic())
+    }
+}
+
+fn list(log: &dyn Log, topic: &str, request: &ListDeadLettersRequest) -> Result<ListDeadLettersResponse, Error> {
+    let limit = if request.limit == 0 { DEFAULT_LIMIT } else { (request.limit as usize).min(LIMIT_MAX) };
+    let mut answer = ListDeadLettersResponse::default();
+    for partition in 0..log.topic(topic)?.spec.partitions as i32 {
+        let mut newest = VecDeque::new();
+        scan(log, topic, partition, None, |batch, i| {
+            answer.total += 1;
+            let letter = letter(batch, i);
+            if request.code.is_empty() || request.code == letter.code {
+                if newest.len() == limit {
+                    newest.pop_front();
+                }
+                newest.push_back(DeadLetter { value: None, headers: Vec::new(), ..letter });
+            }
+            true
+        })?;
+        answer.dead_letters.extend(newest);
+    }
+    Ok(answer)
+}
+
+/// Every committed record of a partition, until `each` says stop.
+fn scan(
+    log: &dyn Log,
+    topic: &str,
+    partition: i32,
+    from: Option<i64>,
+    mut each: impl FnMut(&PartitionBatch, usize) -> bool,
+) -> Result<(), Error> {
+    let end = log.end_offset(topic, partition, Isolation::ReadCommitted)?;
+    let offset = from.unwrap_or(0).max(log.start_offset(topic, partition)?);
+    if offset >= end {
+        return Ok(());
+    }
+    let mut reader = log.reader(Isolation::ReadCommitted)?;
+    reader.assign(&[Assignment { topic: topic.to_owned(), id: log.topic(topic)?.id, partition, offset }])?;
+    let mut batch = PartitionBatch::default();
+    let mut empty = 0;
+    while reader.position(topic, partition) < Some(end) && empty < EMPTY_POLLS_MAX {
+        if !reader.poll(BUDGET, WAIT, &mut batch)? {
+            empty += 1;
+            continue;
+        }
+        empty = 0;
+        if !(0..batch.len()).all(|i| each(&batch, i)) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Headers of ours are text; what is missing or malformed stays empty, the raw headers show it.
+fn letter(batch: &PartitionBatch, i: usize) -> DeadLetter {
+    let header = |name: &str| {
+        let found = batch.headers.of(i).find(|(found, _)| *found == name.as_bytes()).and_then(|(_, value)| value);
+        found.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    };
+    let input = header("forebay.input");
+    DeadLetter {
+        partition: batch.partition,
+        offset: batch.offsets[i],
+        timestamp_ms: batch.timestamps_ms[i],
+        code: header("forebay.code"),
+        reason: header("forebay.message"),
+        operator: header("forebay.operator"),
+        input: if input.is_empty() { header("forebay.timer") } else { input },
+        source_topic: header("forebay.topic"),
+        source_partition: header("forebay.partition").parse().unwrap_or(-1),
+        source_offset: header("forebay.offset").parse().unwrap_or(-1),
+        module_digest: header("forebay.module"),
+        key: batch.keys.get(i).map(<[u8]>::to_vec),
+        value: batch.values.get(i).map(<[u8]>::to_vec),
+        headers: topics::headers(batch, i),
+    }
+}

@@ -1,0 +1,123 @@
+//! The service of jobs.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::error::blocking;
+use super::proto::jobs_server::Jobs as Service;
+use super::proto::{
+    ApplyJobRequest, ApplyJobResponse, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResponse,
+    ListJobsRequest, ListJobsResponse, PlanJobRequest, PlanJobResponse, RollbackJobRequest, RollbackJobResponse,
+    StopJobRequest, StopJobResponse, SwapJobRequest, SwapJobResponse, WatchJobRequest, WatchJobResponse,
+};
+use super::view;
+use crate::env::Clock;
+use crate::job::Error;
+use crate::job::manager::Manager;
+use crate::job::spec::JobSpec;
+
+const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+pub struct JobsApi {
+    pub manager: Arc<Manager>,
+    pub clock: Arc<dyn Clock>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Service for JobsApi {
+    async fn plan(&self, request: Request<PlanJobRequest>) -> Answer<PlanJobResponse> {
+        let (manager, spec) = (Arc::clone(&self.manager), request.into_inner().spec);
+        let plan = blocking(move || manager.plan(&JobSpec::parse(&spec)?)).await?;
+        Ok(Response::new(PlanJobResponse { plan: Some(view::plan(&plan)) }))
+    }
+
+    async fn apply(&self, request: Request<ApplyJobRequest>) -> Answer<ApplyJobResponse> {
+        let (manager, request) = (Arc::clone(&self.manager), request.into_inner());
+        let answer = blocking(move || {
+            let spec = JobSpec::parse(&request.spec)?;
+            let plan = manager.apply(&spec, request.expected_revision)?;
+            let job = manager.get(&spec.name)?;
+            Ok::<_, Error>(ApplyJobResponse { plan: Some(view::plan(&plan)), job: Some(view::job(&job)) })
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn list(&self, _: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
+        let jobs = self.manager.list().iter().map(view::job).collect();
+        Ok(Response::new(ListJobsResponse { jobs }))
+    }
+
+    async fn get(&self, request: Request<GetJobRequest>) -> Answer<GetJobResponse> {
+        let job = self.manager.get(&request.into_inner().name)?;
+        Ok(Response::new(GetJobResponse { job: Some(view::job(&job)), spec: job.record.spec.to_yaml() }))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchJobResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<WatchJobRequest>) -> Answer<Self::WatchStream> {
+        let WatchJobRequest { name, interval_ms } = request.into_inner();
+        let interval = Duration::from_millis(interval_ms.into()).max(WATCH_INTERVAL_MIN);
+        self.manager.get(&name)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let (manager, clock) = (Arc::clone(&self.manager), Arc::clone(&self.clock));
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            loop {
+                ticks.tick().await;
+                let seen = manager.get(&name).map_err(Status::from);
+                let ended = seen.is_err();
+                let at_ms = clock.now() / 1_000_000;
+                let answer = seen.map(|job| WatchJobResponse { job: Some(view::job(&job)), at_ms });
+                if sender.send(answer).await.is_err() || ended {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn stop(&self, request: Request<StopJobRequest>) -> Answer<StopJobResponse> {
+        let name = request.into_inner().name;
+        let job = self.changed(move |manager| {
+            manager.stop(&name)?;
+            Ok(view::job(&manager.get(&name)?))
+        });
+        Ok(Response::new(StopJobResponse { job: Some(job.await?) }))
+    }
+
+    async fn delete(&self, request: Request<DeleteJobRequest>) -> Answer<DeleteJobResponse> {
+        let name = request.into_inner().name;
+        let deleted_topics = self.changed(move |manager| manager.delete(&name)).await?;
+        Ok(Response::new(DeleteJobResponse { deleted_topics }))
+    }
+
+    async fn swap(&self, request: Request<SwapJobRequest>) -> Answer<SwapJobResponse> {
+        let SwapJobRequest { name, operator, module } = request.into_inner();
+        let swap = self.changed(move |manager| manager.swap(&name, &operator, &module)).await?;
+        Ok(Response::new(SwapJobResponse { swap: Some(view::swap(&swap)) }))
+    }
+
+    async fn rollback(&self, request: Request<RollbackJobRequest>) -> Answer<RollbackJobResponse> {
+        let name = request.into_inner().name;
+        let swap = self.changed(move |manager| manager.rollback(&name)).await?;
+        Ok(Response::new(RollbackJobResponse { swap: Some(view::swap(&swap)) }))
+    }
+}
+
+impl JobsApi {
+    /// A change goes on to its end, whatever becomes of the caller.
+    async fn changed<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Manager) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
+        let manager = Arc::clone(&self.manager);
+        blocking(move || change(&manager)).await
+    }
+}

@@ -1,0 +1,157 @@
+//! One process: the embedded log, the control plane and the gRPC server over them.
+//!
+//! Owns the data directory (locked; one process at a time) and the order of starting and stopping.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+
+use super::dead_letters::DeadLettersApi;
+use super::jobs::JobsApi;
+use super::modules::ModulesApi;
+use super::proto::DESCRIPTORS;
+use super::proto::dead_letters_server::DeadLettersServer;
+use super::proto::jobs_server::JobsServer;
+use super::proto::modules_server::ModulesServer;
+use super::proto::topics_server::TopicsServer;
+use super::topics::TopicsApi;
+use crate::env::{Clock, SystemClock};
+use crate::error::Kind;
+use crate::job::host::{Threads, WasmHost};
+use crate::job::manager::Manager;
+use crate::job::modules::Modules;
+use crate::job::store::Store;
+use crate::log::Log;
+use crate::log::embedded::{Embedded, Settings};
+use crate::registry::ModuleStore;
+use crate::wasm::{Engine, EngineSettings};
+use crate::{job, log, registry, wasm};
+
+/// One message: a batch of records or a chunk of a module.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("data directory {}: another forebay process holds it; stop that one, or choose another with --data-dir", .0.display())]
+    Locked(PathBuf),
+    #[error("{doing}: {source}")]
+    Io { doing: String, source: io::Error },
+    #[error("serve gRPC: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    #[error("serve reflection: {0}")]
+    Reflection(String),
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error(transparent)]
+    Job(#[from] job::Error),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error(transparent)]
+    Wasm(#[from] wasm::Error),
+}
+
+impl Error {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Locked(_) => Kind::Conflict,
+            Self::Io { .. } | Self::Serve(_) => Kind::Retry,
+            Self::Reflection(_) => Kind::Bug,
+            Self::Log(error) => error.kind(),
+            Self::Job(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Wasm(error) => error.kind(),
+        }
+    }
+}
+
+/// Everything behind the gRPC services.
+pub struct Platform {
+    log: Arc<dyn Log>,
+    manager: Arc<Manager>,
+    modules: Arc<Modules>,
+    clock: Arc<dyn Clock>,
+    upload_bytes_max: usize,
+    /// Held as long as the process lives.
+    _lock: fs::File,
+}
+
+impl Platform {
+    /// Opens the data directory and starts every job that its control topic says should run.
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        let lock = lock(data_dir)?;
+        let clock = SystemClock::shared();
+        let log: Arc<dyn Log> = Embedded::open(&data_dir.join("log"), Settings::default())?;
+        let engine = Engine::new(EngineSettings::default())?;
+        let upload_bytes_max = engine.settings().upload_bytes_max;
+        let host = WasmHost {
+            engine,
+            store: ModuleStore::open(&data_dir.join("modules"))?,
+            cache_dir: data_dir.join("cache"),
+        };
+        let store = Arc::new(Store::open(Arc::clone(&log))?);
+        let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
+        let runner = Threads { log: Arc::clone(&log), clock: Arc::clone(&clock) };
+        let manager = Manager::new(
+            Arc::clone(&log),
+            store,
+            Arc::clone(&modules),
+            Box::new(runner),
+            Arc::clone(&clock),
+            data_dir.to_owned(),
+        );
+        manager.start()?;
+        Ok(Self { log, manager, modules, clock, upload_bytes_max, _lock: lock })
+    }
+
+    /// Serves until `shutdown` is done, then ends every task with a commit.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        let (health_reporter, health) = tonic_health::server::health_reporter();
+        health_reporter.set_service_status("", ServingStatus::Serving).await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .build_v1()
+            .map_err(|error| Error::Reflection(error.to_string()))?;
+        let modules = ModulesApi { modules: Arc::clone(&self.modules), upload_bytes_max: self.upload_bytes_max };
+        let jobs = JobsApi { manager: Arc::clone(&self.manager), clock: Arc::clone(&self.clock) };
+        let topics = TopicsApi { log: Arc::clone(&self.log) };
+        let dead_letters = DeadLettersApi { log: Arc::clone(&self.log), manager: Arc::clone(&self.manager) };
+        let server = Server::builder()
+            .initial_connection_window_size(8 << 20)
+            .initial_stream_window_size(4 << 20)
+            .add_service(health)
+            .add_service(reflection)
+            .add_service(ModulesServer::new(modules).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(JobsServer::new(jobs))
+            .add_service(TopicsServer::new(topics).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(DeadLettersServer::new(dead_letters));
+        // Streams of clients that never end must not hold up the end of the process.
+        let served = tokio::select! {
+            served = server.serve_with_incoming(TcpListenerStream::new(listener)) => served,
+            () = shutdown => Ok(()),
+        };
+        let manager = Arc::clone(&self.manager);
+        let ended = tokio::task::spawn_blocking(move || manager.shutdown()).await;
+        if let Err(error) = ended {
+            tracing::error!("end the tasks: {error}");
+        }
+        Ok(served?)
+    }
+}
+
+/// Two processes over one directory would each believe that it owns the log.
+fn lock(data_dir: &Path) -> Result<fs::File, Error> {
+    let io = |doing: &str, source| Error::Io { doing: format!("{doing} {}", data_dir.display()), source };
+    fs::create_dir_all(data_dir).map_err(|source| io("create directory", source))?;
+    let file = fs::File::create(data_dir.join("lock")).map_err(|source| io("lock directory", source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(data_dir.to_owned())),
+        Err(fs::TryLockError::Error(source)) => Err(io("lock directory", source)),
+    }
+}

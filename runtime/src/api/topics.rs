@@ -1,0 +1,279 @@
+//! The service of topics: for people, load generators and tests.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::error::blocking;
+use super::proto::consume_request::Start;
+use super::proto::topics_server::Topics as Service;
+use super::proto::{
+    ConsumeRequest, ConsumeResponse, ConsumedRecord, CreateTopicRequest, CreateTopicResponse, Header,
+    ListTopicsRequest, ListTopicsResponse, Partition, ProduceRequest, ProduceResponse, ProducedPartition, Record,
+    Topic,
+};
+use crate::log::{Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, TopicInfo, TopicSpec};
+use crate::model::{PartitionBatch, murmur2};
+
+const INTERNAL: &str = "__forebay.";
+const DEFAULT_RECORD_BYTES: u32 = 1 << 20;
+/// Batches of one stream that wait for the log while more are received.
+const PRODUCE_QUEUE: usize = 4;
+const CONSUME_QUEUE: usize = 4;
+const CONSUME_BUDGET: Budget = Budget { max_records: 2_000, max_bytes: 1 << 20 };
+const CONSUME_WAIT: Duration = Duration::from_millis(100);
+
+pub struct TopicsApi {
+    pub log: Arc<dyn Log>,
+}
+
+#[tonic::async_trait]
+impl Service for TopicsApi {
+    async fn create(&self, request: Request<CreateTopicRequest>) -> Result<Response<CreateTopicResponse>, Status> {
+        let request = request.into_inner();
+        refuse_internal(&request.name)?;
+        let spec = TopicSpec {
+            name: request.name,
+            partitions: request.partitions,
+            cleanup: if request.compact { Cleanup::Compact } else { Cleanup::Delete },
+            max_record_bytes: if request.max_record_bytes == 0 {
+                DEFAULT_RECORD_BYTES
+            } else {
+                request.max_record_bytes
+            },
+        };
+        let log = Arc::clone(&self.log);
+        let topic = blocking(move || log.create_topic(&spec).and_then(|info| show(log.as_ref(), &info))).await?;
+        Ok(Response::new(CreateTopicResponse { topic: Some(topic) }))
+    }
+
+    async fn list(&self, request: Request<ListTopicsRequest>) -> Result<Response<ListTopicsResponse>, Status> {
+        let (log, internal) = (Arc::clone(&self.log), request.into_inner().internal);
+        let topics = blocking(move || {
+            let topics = log.topics()?;
+            let chosen = topics.iter().filter(|topic| internal || !topic.spec.name.starts_with(INTERNAL));
+            chosen.map(|topic| show(log.as_ref(), topic)).collect::<Result<Vec<_>, Error>>()
+        });
+        Ok(Response::new(ListTopicsResponse { topics: topics.await? }))
+    }
+
+    async fn produce(&self, request: Request<Streaming<ProduceRequest>>) -> Result<Response<ProduceResponse>, Status> {
+        let mut requests = request.into_inner();
+        let (sender, receiver) = mpsc::channel(PRODUCE_QUEUE);
+        let log = Arc::clone(&self.log);
+        let writer = tokio::task::spawn_blocking(move || write_all(log.as_ref(), receiver));
+        while let Some(request) = requests.message().await? {
+            // The writer has failed: its error is the answer.
+            if sender.send(request).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let written = writer.await.map_err(|error| Status::internal(format!("produce ended early: {error}")))?;
+        Ok(Response::new(written?))
+    }
+
+    type ConsumeStream = Pin<Box<dyn Stream<Item = Result<ConsumeResponse, Status>> + Send>>;
+
+    async fn consume(&self, request: Request<ConsumeRequest>) -> Result<Response<Self::ConsumeStream>, Status> {
+        let (log, request) = (Arc::clone(&self.log), request.into_inner());
+        let consumer = blocking(move || Consumer::open(log.as_ref(), request)).await?;
+        let (sender, receiver) = mpsc::channel(CONSUME_QUEUE);
+        tokio::task::spawn_blocking(move || consumer.run(&sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+fn refuse_internal(name: &str) -> Result<(), Status> {
+    if name.starts_with(INTERNAL) {
+        return Err(Status::invalid_argument(format!(
+            "topic {name} is internal; names that begin with {INTERNAL} are Forebay's own"
+        )));
+    }
+    Ok(())
+}
+
+fn show(log: &dyn Log, topic: &TopicInfo) -> Result<Topic, Error> {
+    let partition = |partition: i32| {
+        let start_offset = log.start_offset(&topic.spec.name, partition)?;
+        let end_offset = log.end_offset(&topic.spec.name, partition, Isolation::ReadCommitted)?;
+        Ok(Partition { partition, start_offset, end_offset })
+    };
+    Ok(Topic {
+        name: topic.spec.name.clone(),
+        id: topic.id.to_string(),
+        compact: topic.spec.cleanup == Cleanup::Compact,
+        max_record_bytes: topic.spec.max_record_bytes,
+        partitions: (0..topic.spec.partitions as i32).map(partition).collect::<Result<_, Error>>()?,
+    })
+}
+
+/// Appends what comes until the stream ends.
+fn write_all(log: &dyn Log, mut requests: Receiver<ProduceRequest>) -> Result<ProduceResponse, Status> {
+    let mut producer: Option<Producer> = None;
+    while let Some(request) = requests.blocking_recv() {
+        let producer = match &mut producer {
+            Some(producer) if request.topic.is_empty() || request.topic == producer.topic => producer,
+            Some(producer) => {
+                let (first, then) = (&producer.topic, &request.topic);
+                let text =
+                    format!("produce: the stream began with topic {first} and names {then} now; use a stream each");
+                return Err(Status::invalid_argument(text));
+            }
+            none => none.insert(Producer::open(log, &request.topic)?),
+        };
+        producer.write(log, request)?;
+    }
+    Ok(producer.map(Producer::summary).unwrap_or_default())
+}
+
+/// One stream of records into one topic.
+struct Producer {
+    topic: String,
+    batches: Vec<PartitionBatch>,
+    /// Where the next record without a key goes.
+    turn: usize,
+    written: BTreeMap<i32, ProducedPartition>,
+}
+
+impl Producer {
+    fn open(log: &dyn Log, topic: &str) -> Result<Self, Status> {
+        refuse_internal(topic)?;
+        let partitions = log.topic(topic)?.spec.partitions as i32;
+        let batches = (0..partitions).map(|partition| PartitionBatch::new(topic, partition)).collect();
+        Ok(Self { topic: topic.to_owned(), batches, turn: 0, written: BTreeMap::new() })
+    }
+
+    fn write(&mut self, log: &dyn Log, request: ProduceRequest) -> Result<(), Status> {
+        for record in &request.records {
+            let partition = self.partition(request.partition, record)?;
+            let headers = record.headers.iter().map(|header| (header.name.as_bytes(), header.value.as_deref()));
+            let timestamp_ms = record.timestamp_ms.unwrap_or(-1);
+            let batch = &mut self.batches[partition];
+            batch.push_with_headers(-1, timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
+        }
+        // Records without a key stay together within a message and move on with the next.
+        self.turn += 1;
+        for batch in self.batches.iter_mut().filter(|batch| !batch.is_empty()) {
+            let first = log.produce(batch)?;
+            let partition = batch.partition;
+            let entry = self.written.entry(partition).or_insert(ProducedPartition { partition, ..Default::default() });
+            entry.records += batch.len() as u64;
+            entry.last_offset = first + batch.len() as i64 - 1;
+            batch.clear();
+        }
+        Ok(())
+    }
+
+    fn partition(&self, given: Option<i32>, record: &Record) -> Result<usize, Status> {
+        let count = self.batches.len();
+        match (given, &record.key) {
+            (Some(partition), _) if (partition as usize) < count && partition >= 0 => Ok(partition as usize),
+            (Some(partition), _) => {
+                let topic = &self.topic;
+                Err(Status::invalid_argument(format!(
+                    "produce to {topic}/{partition}: the topic has {count} partitions"
+                )))
+            }
+            (None, Some(key)) => Ok(murmur2::partition(key, count as u32) as usize),
+            (None, None) => Ok(self.turn % count),
+        }
+    }
+
+    fn summary(self) -> ProduceResponse {
+        let partitions: Vec<_> = self.written.into_values().collect();
+        ProduceResponse { records: partitions.iter().map(|partition| partition.records).sum(), partitions }
+    }
+}
+
+/// One stream of records out of one topic.
+struct Consumer {
+    reader: Box<dyn Reader>,
+    topic: String,
+    /// Per partition where the stream ends.
+    ends: BTreeMap<i32, i64>,
+    follow: bool,
+    left: u64,
+}
+
+impl Consumer {
+    fn open(log: &dyn Log, request: ConsumeRequest) -> Result<Self, Error> {
+        let topic = log.topic(&request.topic)?;
+        let all: Vec<i32> = (0..topic.spec.partitions as i32).collect();
+        let partitions = if request.partitions.is_empty() { all } else { request.partitions };
+        let mut ends = BTreeMap::new();
+        let mut assignments = Vec::new();
+        for partition in partitions {
+            let end = log.end_offset(&request.topic, partition, Isolation::ReadCommitted)?;
+            let start = log.start_offset(&request.topic, partition)?;
+            let offset = match request.start {
+                None | Some(Start::Earliest(_)) => start,
+                Some(Start::Latest(_)) => end,
+                Some(Start::Offset(offset)) => offset.max(start),
+                Some(Start::TimestampMs(at)) => log.offset_for_timestamp(&request.topic, partition, at)?,
+            };
+            if ends.insert(partition, end).is_none() && (request.follow || offset < end) {
+                assignments.push(Assignment { topic: request.topic.clone(), id: topic.id, partition, offset });
+            } else {
+                ends.remove(&partition);
+            }
+        }
+        let mut reader = log.reader(Isolation::ReadCommitted)?;
+        reader.assign(&assignments)?;
+        let left = if request.max_records == 0 { u64::MAX } else { request.max_records };
+        Ok(Self { reader, topic: request.topic, ends, follow: request.follow, left })
+    }
+
+    fn run(mut self, sender: &Sender<Result<ConsumeResponse, Status>>) {
+        let mut batch = PartitionBatch::default();
+        while self.left > 0 && !sender.is_closed() && !self.is_at_end() {
+            let answer = match self.reader.poll(CONSUME_BUDGET, CONSUME_WAIT, &mut batch) {
+                Ok(false) => continue,
+                Ok(true) => Ok(self.answer(&batch)),
+                Err(error) => Err(Status::from(error)),
+            };
+            let ended = answer.is_err();
+            // Whoever listened may have gone.
+            if sender.blocking_send(answer).is_err() || ended {
+                return;
+            }
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        let at_end = |(&partition, &end): (&i32, &i64)| self.reader.position(&self.topic, partition) >= Some(end);
+        !self.follow && self.ends.iter().all(at_end)
+    }
+
+    fn answer(&mut self, batch: &PartitionBatch) -> ConsumeResponse {
+        let records = (0..batch.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))).map(|i| record(batch, i));
+        let records: Vec<_> = records.collect();
+        self.left -= records.len() as u64;
+        ConsumeResponse { topic: self.topic.clone(), partition: batch.partition, records }
+    }
+}
+
+fn record(batch: &PartitionBatch, i: usize) -> ConsumedRecord {
+    let bytes = |bytes: Option<&[u8]>| bytes.map(|bytes| prost::bytes::Bytes::copy_from_slice(bytes));
+    ConsumedRecord {
+        offset: batch.offsets[i],
+        timestamp_ms: batch.timestamps_ms[i],
+        key: bytes(batch.keys.get(i)),
+        value: bytes(batch.values.get(i)),
+        headers: headers(batch, i),
+    }
+}
+
+pub fn headers(batch: &PartitionBatch, i: usize) -> Vec<Header> {
+    let header = |(name, value): (&[u8], Option<&[u8]>)| Header {
+        name: String::from_utf8_lossy(name).into_owned(),
+        value: value.map(<[u8]>::to_vec),
+    };
+    batch.headers.of(i).map(header).collect()
+}

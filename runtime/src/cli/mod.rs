@@ -1,0 +1,93 @@
+//! The command line: `forebay dev` is the server, everything else is a client of its gRPC API.
+//!
+//! Owns arguments, output and exit codes (`docs/cli.md`). Knows nothing of logs or tasks.
+
+mod check;
+mod dev;
+mod dlq;
+mod exit;
+mod job;
+mod module;
+mod output;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use forebay::api::client::Client;
+
+use self::exit::Failure;
+use self::output::Format;
+
+#[derive(Parser)]
+#[command(
+    name = "forebay",
+    version,
+    about = "Stream processing with transforms in WebAssembly",
+    propagate_version = true
+)]
+struct Arguments {
+    /// The server to talk to.
+    #[arg(long, global = true, env = "FOREBAY_SERVER", default_value = "127.0.0.1:7420", value_name = "ADDRESS")]
+    server: String,
+    /// How answers are written.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a server with an embedded log: everything in one process
+    Dev(dev::Arguments),
+    /// Push and look at modules
+    #[command(subcommand)]
+    Module(module::Command),
+    /// Plan, apply, watch and change jobs
+    #[command(subcommand)]
+    Job(job::Command),
+    /// Look at records that could not be processed
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// Create, list, write and read topics
+    #[command(subcommand)]
+    Topic(topic::Command),
+}
+
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(matches!(arguments.command, Command::Dev(_)));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&Failure::other(format!("start the program: {error}"))),
+    };
+    match runtime.block_on(obey(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => exit::report(&failure),
+    }
+}
+
+async fn obey(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { server, output, command } = arguments;
+    match command {
+        Command::Dev(arguments) => dev::run(arguments).await,
+        Command::Module(module::Command::Check(arguments)) => check::run(arguments, output).await,
+        Command::Module(command) => module::run(command, Client::connect(&server).await?, output).await,
+        Command::Job(command) => job::run(command, Client::connect(&server).await?, output).await,
+        Command::Dlq(command) => dlq::run(command, Client::connect(&server).await?, output).await,
+        Command::Topic(command) => topic::run(command, Client::connect(&server).await?, output).await,
+    }
+}
+
+/// To stderr: stdout belongs to answers. `FOREBAY_LOG` chooses what is said, `FOREBAY_LOG_FORMAT=json` how.
+fn start_logging(is_server: bool) {
+    let preset = if is_server { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("FOREBAY_LOG").unwrap_or_else(|_| preset.into());
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::env::var("FOREBAY_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        subscriber.json().init();
+    } else {
+        subscriber.with_target(false).init();
+    }
+}
