@@ -270,21 +270,8 @@ impl Answer {
         if self.refusals.is_empty() {
             return Ok(());
         }
-        let mut refused = vec![false; shape.records];
-        for (at, refusal) in self.refusals.iter().enumerate() {
-            let index = refusal.record_index;
-            match refused.get_mut(index as usize) {
-                Some(seen) if !*seen => *seen = true,
-                Some(_) => return wrong(format!("refusals: entry {at} refuses record {index} a second time")),
-                None => return wrong(format!("refusals: entry {at} is record {index}, {} came", shape.records)),
-            }
-            if !is_code(&refusal.code) {
-                let rule = format!("letters, digits, `-`, `_` and `.`, at most {CODE_BYTES_MAX}");
-                return wrong(format!("refusals: entry {at} has a code that is none: use {rule}"));
-            }
-        }
-        let is_refused = |origin: &u32| refused.get(*origin as usize) == Some(&true);
-        if let Some(at) = self.emitted.origins.iter().position(is_refused) {
+        let refused = self.refused(shape.records)?;
+        if let Some(at) = self.emitted.origins.iter().position(|origin| refused[*origin as usize]) {
             let origin = self.emitted.origins[at];
             return wrong(format!("emitted.origins: entry {at} is record {origin}, which the answer refuses"));
         }
@@ -295,12 +282,30 @@ impl Answer {
             }
         }
         for (column, slots) in [("writes.slots", &self.writes.slots), ("timers.slots", &self.timers.slots)] {
-            if let Some(at) = slots.iter().position(|slot| alive.get(*slot as usize) != Some(&true)) {
+            if let Some(at) = slots.iter().position(|slot| !alive[*slot as usize]) {
                 let slot = slots[at];
                 return wrong(format!("{column}: entry {at} is slot {slot}, of which every record was refused"));
             }
         }
         Ok(())
+    }
+
+    /// Per record whether the answer refuses it: each at most once, with a code that may be a label.
+    fn refused(&self, records: usize) -> Result<Vec<bool>, GuestError> {
+        let mut refused = vec![false; records];
+        for (at, refusal) in self.refusals.iter().enumerate() {
+            let index = refusal.record_index;
+            match refused.get_mut(index as usize) {
+                Some(seen) if !*seen => *seen = true,
+                Some(_) => wrong(format!("refusals: entry {at} refuses record {index} a second time"))?,
+                None => wrong(format!("refusals: entry {at} is record {index}, {records} came"))?,
+            }
+            if !is_code(&refusal.code) {
+                let rule = format!("letters, digits, `-`, `_` and `.`, at most {CODE_BYTES_MAX}");
+                wrong(format!("refusals: entry {at} has a code that is none: use {rule}"))?;
+            }
+        }
+        Ok(refused)
     }
 }
 

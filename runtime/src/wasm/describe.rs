@@ -52,26 +52,28 @@ impl Faults {
             let what = format!("output {} asks for typed fields", quoted(&output.name));
             self.draft(what, "leave `fields` empty and encode the bytes in the module");
         }
-        for state in &told.states {
-            let name = quoted(&state.name);
-            match state.kind {
-                wit::StateKind::Value => {}
-                wit::StateKind::ListOf => self.draft(format!("state {name} is a list"), "keep the list in a value"),
-                wit::StateKind::MapOf => self.draft(format!("state {name} is a map"), "keep the map in a value"),
-            }
-            if state.ttl.is_some() {
-                self.draft(format!("state {name} has a ttl"), "clear it by a timer");
-            }
-            if !state.travels {
-                self.draft(format!("state {name} does not travel"), "set `travels`");
-            }
-        }
+        told.states.iter().for_each(|state| self.state_drafts(state));
         for timer in told.timers.iter().filter(|t| matches!(t.domain, wit::Domain::ProcessingTime)) {
             self.draft(format!("timer {} runs on processing time", quoted(&timer.name)), "use event time");
         }
         for table in &told.tables {
             let what = format!("table {} is declared", quoted(&table.name));
             self.draft(what, "read the table's topic as an input and keep it in state");
+        }
+    }
+
+    fn state_drafts(&mut self, state: &wit::StateDecl) {
+        let name = quoted(&state.name);
+        match state.kind {
+            wit::StateKind::Value => {}
+            wit::StateKind::ListOf => self.draft(format!("state {name} is a list"), "keep the list in a value"),
+            wit::StateKind::MapOf => self.draft(format!("state {name} is a map"), "keep the map in a value"),
+        }
+        if state.ttl.is_some() {
+            self.draft(format!("state {name} has a ttl"), "clear it by a timer");
+        }
+        if !state.travels {
+            self.draft(format!("state {name} does not travel"), "set `travels`");
         }
     }
 

@@ -94,34 +94,17 @@ fn encode(core: &[u8]) -> Result<Vec<u8>, Rejected> {
 
 /// What the encoder would say in words that help nobody.
 fn core_faults(core: &[u8]) -> Vec<String> {
-    let mut typed = false;
-    let mut wasi = false;
-    let mut foreign = Vec::new();
-    for payload in Parser::new(0).parse_all(core).filter_map(Result::ok) {
-        match payload {
-            Payload::CustomSection(section) => typed |= section.name().starts_with("component-type"),
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports().filter_map(Result::ok) {
-                    match import.module {
-                        "wasi_snapshot_preview1" | "wasi_unstable" => wasi = true,
-                        "env" => foreign.push(format!("`env` `{}`", import.name.escape_debug())),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+    let found = Surface::of(core);
     let mut reasons = Vec::new();
-    if wasi {
+    if found.wasi {
         reasons.push(remedy::wasi("wasi_snapshot_preview1", &remedy::tools_of(core)));
     }
-    if !foreign.is_empty() {
-        let list = foreign.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if !found.unlinked.is_empty() {
+        let list = found.unlinked.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
         reasons
             .push(format!("the module imports {list}: these are symbols that the linker did not find, link them in"));
     }
-    if !typed && reasons.is_empty() {
+    if !found.typed && reasons.is_empty() {
         reasons.push(
             "this is a core module without its WIT: build it with the SDK or wit-bindgen (world `transform` of \
              forebay:transform@0.1.0), or embed the WIT with `wasm-tools component embed`"
@@ -129,4 +112,40 @@ fn core_faults(core: &[u8]) -> Vec<String> {
         );
     }
     reasons
+}
+
+/// What shows of a core module from outside.
+#[derive(Default)]
+struct Surface {
+    /// It has its WIT embedded.
+    typed: bool,
+    /// It imports WASI's first preview.
+    wasi: bool,
+    /// Symbols that C-like linkers leave to an `env`.
+    unlinked: Vec<String>,
+}
+
+impl Surface {
+    fn of(core: &[u8]) -> Self {
+        let mut surface = Self::default();
+        for payload in Parser::new(0).parse_all(core).filter_map(Result::ok) {
+            match payload {
+                Payload::CustomSection(section) => surface.typed |= section.name().starts_with("component-type"),
+                Payload::ImportSection(section) => {
+                    let imports = section.into_imports().filter_map(Result::ok);
+                    imports.for_each(|import| surface.import(import.module, import.name));
+                }
+                _ => {}
+            }
+        }
+        surface
+    }
+
+    fn import(&mut self, module: &str, name: &str) {
+        match module {
+            "wasi_snapshot_preview1" | "wasi_unstable" => self.wasi = true,
+            "env" => self.unlinked.push(format!("`env` `{}`", name.escape_debug())),
+            _ => {}
+        }
+    }
 }
