@@ -12,6 +12,8 @@ use std::{env, fs};
 use toolchain::Toolchain;
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// The workspace of everything that is built for WebAssembly.
+const WORKSPACE: &str = "guest-sdk/rust";
 const USAGE: &str = "usage: cargo xtask guests [--out DIR] [NAME…]
 
   builds all guests, or the named ones, to DIR (default: $FOREBAY_CACHE/guests, else ~/.cache/forebay/guests)";
@@ -61,30 +63,34 @@ fn selected(root: &Path, names: &[&str]) -> Result<Vec<Guest>, String> {
     Ok(all.into_iter().filter(|guest| names.is_empty() || names.contains(&guest.name.as_str())).collect())
 }
 
-/// Every crate of the guests' workspace that is built as a `cdylib`. The file is called like the package, without
+/// Every member of the guests' workspace that is built as a `cdylib`. The file is called like the package, without
 /// the prefix `guest-` that keeps test guests apart from other crates.
 fn guests(root: &Path) -> Result<Vec<Guest>, String> {
+    let workspace = root.join(WORKSPACE);
+    let members = read(&workspace.join("Cargo.toml"))?;
+    let members = members.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
+    let (members, _) = members.ok_or_else(|| format!("{WORKSPACE}/Cargo.toml lists no members"))?;
     let mut guests = Vec::new();
-    for folder in ["examples", "examples/liquidity", "tests/guests", "tests/guests/counter-v2"] {
-        let Ok(entries) = fs::read_dir(root.join(folder)) else { continue };
-        for entry in entries.flatten() {
-            let Ok(manifest) = fs::read_to_string(entry.path().join("Cargo.toml")) else { continue };
-            if !manifest.contains("\"cdylib\"") {
-                continue;
-            }
-            let package = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-            let package = package.ok_or_else(|| format!("{}: no package name", entry.path().display()))?.to_owned();
-            let name = package.strip_prefix("guest-").unwrap_or(&package).to_owned();
-            guests.push(Guest { package, name });
+    for member in members.split('"').skip(1).step_by(2).filter(|member| *member != ".") {
+        let manifest = read(&workspace.join(member).join("Cargo.toml"))?;
+        if !manifest.contains("\"cdylib\"") {
+            continue;
         }
+        let package = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        let package = package.ok_or_else(|| format!("{member}/Cargo.toml has no package name"))?.to_owned();
+        let name = package.strip_prefix("guest-").unwrap_or(&package).to_owned();
+        guests.push(Guest { package, name });
     }
-    guests.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(guests)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))
 }
 
 fn build(root: &Path, toolchain: &Toolchain, guests: &[Guest], target_dir: &Path) -> Result<(), String> {
     let mut cargo = toolchain.cargo();
-    cargo.current_dir(root.join("guest-sdk/rust")).args(["build", "--release", "--locked", "--target", TARGET]);
+    cargo.current_dir(root.join(WORKSPACE)).args(["build", "--release", "--locked", "--target", TARGET]);
     cargo.args(toolchain.flags()).env("CARGO_TARGET_DIR", target_dir);
     for guest in guests {
         cargo.args(["--package", &guest.package]);

@@ -9,9 +9,8 @@ use crate::{Output, Refuse};
 
 #[derive(Default)]
 pub(crate) struct Effects {
+    /// `values` is `None` while everything passes through.
     pub(crate) emitted: Emitted,
-    /// Explicit values, keys, headers: which columns have been started, though `values` is `None` while
-    /// everything passes through.
     pub(crate) timers: TimerWrites,
     pub(crate) refusals: Vec<Refusal>,
     pub(crate) filtered: u32,
@@ -133,8 +132,8 @@ impl Effects {
     pub(crate) fn timer(&mut self, timer: u8, slot: usize, time: i64, set: bool) {
         let timers = &mut self.timers;
         if !set || !timers.ops.is_empty() {
-            timers.ops.resize(timers.timers.len(), 0);
-            timers.ops.push(u8::from(!set));
+            timers.ops.resize(timers.timers.len(), 1);
+            timers.ops.push(u8::from(set));
         }
         timers.timers.push(timer);
         timers.slots.push(slot as u32);

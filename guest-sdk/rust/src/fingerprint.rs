@@ -2,28 +2,38 @@
 //!
 //! The shape is traced by deserializing from nothing: whatever the type asks for is written down and answered
 //! with an empty value. Names of structs do not count, names and order of fields do. Enums are traced variant
-//! by variant.
+//! by variant, in as many passes as that takes.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 
-use crate::State;
+use crate::{Encoding, State};
 
 /// 16 hexadecimal digits.
 pub fn fingerprint<T: State>() -> String {
-    let shape = shape::<T>();
+    let shape = shape::<T>(T::ENCODING == Encoding::Json);
     format!("{:016x}", fnv1a(format!("{}:{shape}", T::ENCODING.name()).as_bytes()))
 }
 
-/// The shape of a type, as text.
-fn shape<T: de::DeserializeOwned>() -> String {
+/// The shape of a type, as text: one pass, and more while there are variants that no pass has been in.
+fn shape<T: de::DeserializeOwned>(human_readable: bool) -> String {
     let trace = Trace::default();
-    // A type that refuses the empty values still has a shape as far as it was traced.
-    if let Err(error) = T::deserialize(Tracer { trace: &trace, depth: 0 }) {
-        let _ = write!(trace.text.borrow_mut(), "!{error}");
+    for _ in 0..MAX_PASSES {
+        let before = trace.variants_seen();
+        // A type that refuses the empty values still has a shape as far as it was traced.
+        if let Err(error) = T::deserialize(Tracer { trace: &trace, depth: 0, human_readable }) {
+            let _ = write!(trace.text.borrow_mut(), "!{error}");
+        }
+        if trace.variants_seen() == before || !trace.variants_are_left() {
+            break;
+        }
+        trace.text.borrow_mut().push(';');
     }
     trace.text.into_inner()
 }
@@ -36,15 +46,41 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 /// Below this depth options and sequences are answered as empty, so that a recursive type ends.
 const MAX_DEPTH: usize = 12;
 
+/// More variants than any enum of a state has.
+const MAX_PASSES: usize = 256;
+
 #[derive(Default)]
 struct Trace {
     text: RefCell<String>,
+    /// By enum: how many of its variants have been traced, and how many it has.
+    variants: RefCell<BTreeMap<&'static str, (usize, usize)>>,
+}
+
+impl Trace {
+    fn variants_seen(&self) -> usize {
+        self.variants.borrow().values().map(|(seen, _)| seen).sum()
+    }
+
+    fn variants_are_left(&self) -> bool {
+        self.variants.borrow().values().any(|(seen, all)| seen < all)
+    }
+
+    /// The first variant of an enum that has not been traced; its first one once all have.
+    fn next_variant(&self, name: &'static str, variants: &'static [&'static str]) -> Option<&'static str> {
+        let mut known = self.variants.borrow_mut();
+        let (seen, _) = known.entry(name).or_insert((0, variants.len()));
+        let next = variants.get(*seen).or(variants.first());
+        *seen = variants.len().min(*seen + 1);
+        next.copied()
+    }
 }
 
 #[derive(Clone, Copy)]
 struct Tracer<'t> {
     trace: &'t Trace,
     depth: usize,
+    /// Some types write themselves as text in JSON and as numbers in postcard.
+    human_readable: bool,
 }
 
 impl<'t> Tracer<'t> {
@@ -72,6 +108,10 @@ macro_rules! plain {
 
 impl<'de> Deserializer<'de> for Tracer<'_> {
     type Error = de::value::Error;
+
+    fn is_human_readable(&self) -> bool {
+        self.human_readable
+    }
 
     plain! {
         deserialize_bool visit_bool "bool" false;
@@ -168,18 +208,18 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         Ok(value)
     }
 
-    /// Every variant once: each but the first in a trace of its own, whose value is dropped. Serde hands a visitor out only
-    /// once, so those are told apart by asking for the first variant here and naming the others.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
+        let next = self.trace.next_variant(name, variants).ok_or_else(|| de::Error::custom("no variants"))?;
         self.note("<");
         self.note(&variants.join("|"));
         self.note(":");
-        let value = visitor.visit_enum(FirstVariant { tracer: self, variants })?;
+        self.note(next);
+        let value = visitor.visit_enum(Variant { tracer: self, name: next })?;
         self.note(">");
         Ok(value)
     }
@@ -249,18 +289,17 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     }
 }
 
-struct FirstVariant<'t> {
+struct Variant<'t> {
     tracer: Tracer<'t>,
-    variants: &'static [&'static str],
+    name: &'static str,
 }
 
-impl<'de, 't> EnumAccess<'de> for FirstVariant<'t> {
+impl<'de, 't> EnumAccess<'de> for Variant<'t> {
     type Error = de::value::Error;
     type Variant = Content<'t>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), Self::Error> {
-        let first = self.variants.first().ok_or_else(|| de::Error::custom("an enum without variants"))?;
-        let name: StrDeserializer<'_, Self::Error> = (*first).into_deserializer();
+        let name: StrDeserializer<'_, Self::Error> = self.name.into_deserializer();
         Ok((seed.deserialize(name)?, Content { tracer: self.tracer }))
     }
 }
@@ -290,5 +329,65 @@ impl<'de> VariantAccess<'de> for Content<'_> {
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
         self.tracer.deserialize_struct("", fields, visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::shape;
+
+    #[derive(Serialize, Deserialize)]
+    struct Book {
+        bid: i64,
+        name: Option<String>,
+        levels: Vec<(u32, bool)>,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    enum Side {
+        Bid { depth: u8 },
+        Ask,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Tree {
+        children: Vec<Tree>,
+        parent: Option<Box<Tree>>,
+    }
+
+    #[test]
+    fn a_shape_has_every_field_with_its_name_and_type() {
+        assert_eq!(shape::<Book>(false), "{bid:i64,name:?str,levels:[(u32,bool,),],}");
+        assert_eq!(
+            shape::<BTreeMap<String, Side>>(false),
+            "map{str=><Bid|Ask:Bid{depth:u8,}>};map{str=><Bid|Ask:Ask>}"
+        );
+    }
+
+    #[test]
+    fn fields_that_change_in_name_type_or_order_change_the_fingerprint() {
+        macro_rules! shapes {
+            ($({ $($field:ident: $kind:ty),* })*) => {
+                [$({
+                    #[derive(Deserialize)]
+                    #[allow(dead_code)]
+                    struct Shaped { $($field: $kind),* }
+                    shape::<Shaped>(false)
+                }),*]
+            };
+        }
+        let shapes = shapes! { { a: u8, b: u16 } { b: u16, a: u8 } { a: u8, c: u16 } { a: u8, b: u32 } { a: u8 } { a: u8, b: Option<u16> } };
+        for (i, shape) in shapes.iter().enumerate() {
+            assert!(!shapes[..i].contains(shape), "{shape}");
+        }
+    }
+
+    #[test]
+    fn a_recursive_type_has_a_shape() {
+        assert!(!shape::<Tree>(false).is_empty());
     }
 }

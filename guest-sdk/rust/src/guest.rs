@@ -65,9 +65,9 @@ impl<T: Instance> lifecycle::Guest for Shell<T> {
 
     fn migrate(values: lifecycle::Migration) -> Result<types::Blobs, lifecycle::MigrationFailure> {
         let lifecycle::Migration { state, from_version, to_version, values, .. } = values;
-        T::with(|runner| runner.migrate(state, from_version, to_version, &blobs_in(values)))
-            .map(blobs_out)
-            .map_err(|failure| lifecycle::MigrationFailure { value_index: failure.value_index, message: failure.message })
+        T::with(|runner| runner.migrate(state, from_version, to_version, &blobs_in(values))).map(blobs_out).map_err(
+            |failure| lifecycle::MigrationFailure { value_index: failure.value_index, message: failure.message },
+        )
     }
 
     fn view(_: lifecycle::Viewed, _: String) -> Result<types::Blobs, String> {

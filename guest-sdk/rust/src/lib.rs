@@ -61,7 +61,10 @@ mod effects;
 mod fingerprint;
 pub mod host;
 mod runner;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
@@ -81,7 +84,7 @@ pub use value::{AnyValue, Value};
 pub mod prelude {
     pub use crate::host::Level;
     pub use crate::{
-        Ctx, Emit, Encoding, Fired, Input, Metric, MetricKind, Migrations, Module, Output, Parameter, Parameters, Record,
-        Refuse, State, Timer, Transform, Value,
+        Ctx, Emit, Encoding, Fired, Input, Metric, MetricKind, Migrations, Module, Output, Parameter, Parameters,
+        Record, Refuse, State, Timer, Transform, Value,
     };
 }

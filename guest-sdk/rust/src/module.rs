@@ -208,7 +208,8 @@ impl Module {
 /// Positions are bytes in the contract, and 255 of a kind are more than anyone declares.
 fn add<D>(declared: &mut Vec<D>, declaration: D) -> u8 {
     declared.push(declaration);
-    u8::try_from(declared.len() - 1).unwrap_or_else(|_| crate::refuse::fault(format_args!("more than 256 declarations")))
+    u8::try_from(declared.len() - 1)
+        .unwrap_or_else(|_| crate::refuse::fault(format_args!("more than 256 declarations")))
 }
 
 /// Where an instance stands.

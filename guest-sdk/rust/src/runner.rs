@@ -108,8 +108,7 @@ impl<T: Transform> Runner<T> {
             AT_HAND.store(index as u32, Ordering::Relaxed);
             let mark = effects.mark();
             let slot = origins.slot(index);
-            let mut ctx =
-                Ctx { origins, index, slot, moment, effects: &mut effects, spoilt: RefCell::new(None) };
+            let mut ctx = Ctx { origins, index, slot, moment, effects: &mut effects, spoilt: RefCell::new(None) };
             let stepped = step(&mut self.transform, index, &mut ctx);
             let spoilt = ctx.spoilt.into_inner();
             if let Err(refuse) = stepped.and_then(|()| spoilt.map_or(Ok(()), Err)) {

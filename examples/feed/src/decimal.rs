@@ -1,0 +1,227 @@
+//! Decimals as prices and volumes need them: exact, 8 digits behind the point, 64 bits.
+//!
+//! In JSON a string in its shortest form; in compact encodings the 64-bit integer itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+/// A number in units of 10^-8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Decimal(pub i64);
+
+const DIGITS: usize = 8;
+/// Up to here every unit is told apart from its neighbours in a 64-bit float.
+const FLOAT_MAX_UNITS: f64 = 9_007_199_254_740_992.0;
+
+impl Decimal {
+    pub const ZERO: Self = Self(0);
+    /// Units in 1.
+    pub const ONE: Self = Self(100_000_000);
+
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        self.0.checked_add(other.0).map(Self)
+    }
+
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.0.checked_sub(other.0).map(Self)
+    }
+
+    /// The product, rounded down; `None` where it does not fit.
+    pub fn times(self, other: Self) -> Option<Self> {
+        let units = (i128::from(self.0) * i128::from(other.0)).div_euclid(i128::from(Self::ONE.0));
+        i64::try_from(units).ok().map(Self)
+    }
+
+    /// The mean of two, rounded down.
+    pub fn mean(self, other: Self) -> Self {
+        Self(((i128::from(self.0) + i128::from(other.0)) >> 1) as i64)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotADecimal;
+
+impl fmt::Display for NotADecimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a decimal of at most 8 digits behind the point and 64 bits")
+    }
+}
+
+impl FromStr for Decimal {
+    type Err = NotADecimal;
+
+    fn from_str(text: &str) -> Result<Self, NotADecimal> {
+        let bytes = text.as_bytes();
+        let (negative, digits) = match bytes {
+            [b'-', rest @ ..] => (true, rest),
+            _ => (false, bytes),
+        };
+        let point = digits.iter().position(|&byte| byte == b'.');
+        let (whole, fraction) = match point {
+            Some(point) => (&digits[..point], &digits[point + 1..]),
+            None => (digits, &[][..]),
+        };
+        if whole.is_empty() || fraction.len() > DIGITS || point.is_some() && fraction.is_empty() {
+            return Err(NotADecimal);
+        }
+        let zeros = std::iter::repeat_n(&b'0', DIGITS - fraction.len());
+        let mut units = 0_i64;
+        // Summed below zero, where there is room for one more.
+        for &digit in whole.iter().chain(fraction).chain(zeros) {
+            if !digit.is_ascii_digit() {
+                return Err(NotADecimal);
+            }
+            let digit = i64::from(digit - b'0');
+            units = units.checked_mul(10).and_then(|units| units.checked_sub(digit)).ok_or(NotADecimal)?;
+        }
+        if negative { Ok(Self(units)) } else { units.checked_neg().map(Self).ok_or(NotADecimal) }
+    }
+}
+
+/// The shortest form: no zeros at the end, no point without digits behind it.
+struct Written {
+    bytes: [u8; 24],
+    start: usize,
+    end: usize,
+}
+
+impl Written {
+    fn of(decimal: Decimal) -> Self {
+        let mut written = Self { bytes: [0; 24], start: 24, end: 24 };
+        let (mut whole, mut fraction) =
+            (decimal.0.unsigned_abs() / 100_000_000, decimal.0.unsigned_abs() % 100_000_000);
+        for digit in 0..DIGITS {
+            if written.start == written.end && fraction % 10 == 0 {
+                (written.start, written.end) = (23 - digit, 23 - digit);
+            } else {
+                written.put(b'0' + (fraction % 10) as u8);
+            }
+            fraction /= 10;
+        }
+        if written.start < written.end {
+            written.put(b'.');
+        }
+        loop {
+            written.put(b'0' + (whole % 10) as u8);
+            whole /= 10;
+            if whole == 0 {
+                break;
+            }
+        }
+        if decimal.0 < 0 {
+            written.put(b'-');
+        }
+        written
+    }
+
+    fn put(&mut self, byte: u8) {
+        self.start -= 1;
+        self.bytes[self.start] = byte;
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.start..self.end]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(Written::of(*self).text())
+    }
+}
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(Written::of(*self).text())
+        } else {
+            serializer.serialize_i64(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(Text)
+        } else {
+            i64::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Decimal;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a decimal as a string, or a number")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Decimal, E> {
+        text.parse().map_err(|NotADecimal| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Decimal, E> {
+        let units = number.checked_mul(Decimal::ONE.0);
+        units.map(Decimal).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Decimal, E> {
+        let units = i64::try_from(number).ok().and_then(|number| number.checked_mul(Decimal::ONE.0));
+        units.map(Decimal).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Decimal, E> {
+        let units = (number * Decimal::ONE.0 as f64).round();
+        if units.abs() <= FLOAT_MAX_UNITS {
+            Ok(Decimal(units as i64))
+        } else {
+            Err(E::invalid_value(Unexpected::Float(number), &self))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_read_exactly_and_written_in_its_shortest_form() {
+        for (text, units, shortest) in [
+            ("0", 0, "0"),
+            ("-0.0", 0, "0"),
+            ("78318.50", 7_831_850_000_000, "78318.5"),
+            ("0.00030644", 30_644, "0.00030644"),
+            ("-0.5", -50_000_000, "-0.5"),
+            ("007", 700_000_000, "7"),
+            ("92233720368.54775807", i64::MAX, "92233720368.54775807"),
+            ("-92233720368.54775808", i64::MIN, "-92233720368.54775808"),
+        ] {
+            assert_eq!(text.parse(), Ok(Decimal(units)), "{text}");
+            assert_eq!(Decimal(units).to_string(), shortest);
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_decimal_is_refused() {
+        for text in
+            ["", "-", ".5", "5.", "1e5", "+1", " 1", "1,5", "0.123456789", "92233720368.54775808", "1.2.3", "--1"]
+        {
+            assert_eq!(text.parse::<Decimal>(), Err(NotADecimal), "{text}");
+        }
+    }
+
+    #[test]
+    fn products_and_means_round_down() {
+        assert_eq!(Decimal(3).times(Decimal(50_000_000)), Some(Decimal(1)));
+        assert_eq!(Decimal(-3).times(Decimal(50_000_000)), Some(Decimal(-2)));
+        assert_eq!(Decimal(i64::MAX).times(Decimal(200_000_000)), None);
+        assert_eq!(Decimal(1).mean(Decimal(2)), Decimal(1));
+        assert_eq!(Decimal(-1).mean(Decimal(-2)), Decimal(-2));
+    }
+}
