@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::columns::Moment;
-use crate::effects::{Effects, Stated};
+use crate::effects::{Effects, Header, Stated};
 use crate::host::{self, Level};
 use crate::record::Origins;
 use crate::{Metric, Output, Refuse, Timer};
@@ -126,7 +126,7 @@ impl<'e> Emit<'e> {
 
     /// These headers instead of the record's. Other emissions of the call then carry the record's headers only if the
     /// module [needs](crate::Module::needs_headers) them.
-    pub fn headers(mut self, headers: &'e [(&'e str, Option<&'e [u8]>)]) -> Self {
+    pub fn headers(mut self, headers: &'e [Header<'e>]) -> Self {
         self.stated.headers = Some(headers);
         self
     }

@@ -27,12 +27,15 @@ pub(crate) struct Mark {
     metrics: usize,
 }
 
+/// A header's name and value.
+pub type Header<'h> = (&'h str, Option<&'h [u8]>);
+
 /// What an emission says of its own; the rest it inherits.
 #[derive(Default)]
 pub(crate) struct Stated<'e> {
     pub(crate) key: Option<Option<&'e [u8]>>,
     pub(crate) event_time: Option<i64>,
-    pub(crate) headers: Option<&'e [(&'e str, Option<&'e [u8]>)]>,
+    pub(crate) headers: Option<&'e [Header<'e>]>,
     pub(crate) partition: Option<i32>,
 }
 
@@ -155,7 +158,7 @@ fn inherited_headers(origins: Origins<'_>, froms: impl Iterator<Item = u32>) -> 
     headers
 }
 
-fn push_headers<'h>(column: &mut Headers, headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>) {
+fn push_headers<'h>(column: &mut Headers, headers: impl Iterator<Item = Header<'h>>) {
     for (name, value) in headers {
         column.names.push(Some(name.as_bytes()));
         column.values.push(value);

@@ -22,31 +22,34 @@ pub mod bindings {
 use bindings::exports::forebay::transform::{lifecycle, processing};
 use bindings::forebay::transform::{description as described, host, types};
 
-/// A transform whose instance lives somewhere; written by `export!`.
+/// Where the instance of a crate's transform lives; written by `export!`.
 #[doc(hidden)]
-pub trait Instance: Transform + 'static {
-    fn with<R>(use_instance: impl FnOnce(&mut Runner<Self>) -> R) -> R;
+pub trait Instance {
+    type Transform: Transform;
+    fn with<R>(use_instance: impl FnOnce(&mut Runner<Self::Transform>) -> R) -> R;
 }
 
 /// A transform behind the bindings.
 #[doc(hidden)]
 pub struct Shell<T>(PhantomData<T>);
 
-/// Makes the instance and exports the shell round it.
+/// Makes a place for the instance and exports the shell round it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_guest {
-    ($transform:ident) => {
+    ($transform:ty) => {
         ::std::thread_local! {
             static INSTANCE: ::std::cell::RefCell<Option<$crate::Runner<$transform>>> =
                 const { ::std::cell::RefCell::new(None) };
         }
-        impl $crate::guest::Instance for $transform {
-            fn with<R>(use_instance: impl FnOnce(&mut $crate::Runner<Self>) -> R) -> R {
+        struct Exported;
+        impl $crate::guest::Instance for Exported {
+            type Transform = $transform;
+            fn with<R>(use_instance: impl FnOnce(&mut $crate::Runner<$transform>) -> R) -> R {
                 INSTANCE.with_borrow_mut(|instance| use_instance(instance.get_or_insert_default()))
             }
         }
-        type Guest = $crate::guest::Shell<$transform>;
+        type Guest = $crate::guest::Shell<Exported>;
         $crate::guest::bindings::export_transform!(Guest with_types_in $crate::guest::bindings);
     };
 }

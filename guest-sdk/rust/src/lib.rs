@@ -71,6 +71,7 @@ mod tests;
 pub mod guest;
 
 pub use ctx::{Ctx, Emit};
+pub use effects::Header;
 pub use fingerprint::fingerprint;
 pub use module::{Context, Description, Input, Metric, MetricKind, Module, Output, Parameter, Parameters, Timer};
 pub use record::{Coordinates, Fired, Record};

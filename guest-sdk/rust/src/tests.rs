@@ -266,7 +266,6 @@ fn an_emission_can_state_its_key_time_headers_and_partition_beside_one_that_inhe
                 event_time: 5,
                 headers: vec![("from".into(), Some(b"there".to_vec()))],
                 coordinates: Some(Coordinates { partition: 1, offset: 7 }),
-                ..Pushed::default()
             },
         );
         let [inherits, states] = host.outputs("out") else { unreachable!("two emissions") };

@@ -76,8 +76,7 @@ macro_rules! export {
     ($transform:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            type Transform = $transform;
-            $crate::__export_guest!(Transform);
+            $crate::__export_guest!($transform);
         };
     };
 }
