@@ -6,13 +6,15 @@
 
 use hashbrown::HashTable;
 
+use super::tagged::Tagged;
+
 /// What an entry costs besides its key and value: slot, table, allocator.
 const ENTRY_OVERHEAD: usize = size_of::<Slot>() + 24;
 /// An entry survives at most this many passes of the hand without being read.
 const MAX_CREDIT: u8 = 3;
 
 pub(super) struct Cache {
-    table: HashTable<u32>,
+    table: HashTable<Tagged>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     hand: usize,
@@ -44,13 +46,25 @@ impl Cache {
         self.table.len()
     }
 
-    /// Finds a key and counts the read.
-    pub(super) fn find(&mut self, hash: u64, owner: u32, key: &[u8]) -> Option<u32> {
-        let slots = &self.slots;
-        let at = *self.table.find(hash, |&at| slots[at as usize].is(owner, key))?;
+    pub(super) fn find(&self, hash: u64, owner: u32, key: &[u8]) -> Option<u32> {
+        let same = |entry: &Tagged| entry.may_be(hash) && self.is(entry.at, owner, key);
+        self.table.find(hash, same).map(|entry| entry.at)
+    }
+
+    /// What [`Cache::find`] will most likely find, without looking at the key.
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
+        self.table.find(hash, |entry| entry.may_be(hash)).map(|entry| entry.at)
+    }
+
+    /// Whether the entry `at` is that of the key.
+    pub(super) fn is(&self, at: u32, owner: u32, key: &[u8]) -> bool {
+        self.slots[at as usize].is(owner, key)
+    }
+
+    /// Counts a read of the entry `at`.
+    pub(super) fn touch(&mut self, at: u32) {
         let slot = &mut self.slots[at as usize];
         slot.credit = MAX_CREDIT.min(slot.credit + 1);
-        Some(at)
     }
 
     /// The value at rest; empty where the key is known to be absent. `at` is good until the next
@@ -62,8 +76,7 @@ impl Cache {
 
     /// Remembers a committed value (or, by an empty one, that there is none).
     pub(super) fn put(&mut self, hash: u64, owner: u32, key: &[u8], stored: &[u8]) {
-        let slots = &self.slots;
-        let found = self.table.find(hash, |&at| slots[at as usize].is(owner, key)).copied();
+        let found = self.find(hash, owner, key);
         let cost = key.len() + stored.len() + ENTRY_OVERHEAD;
         if cost > self.max_bytes / 4 {
             // One giant must not push out everyone else.
@@ -108,7 +121,7 @@ impl Cache {
         (slot.credit, slot.used) = (0, true);
         self.bytes += slot.cost();
         let slots = &self.slots;
-        self.table.insert_unique(hash, at, |&at| slots[at as usize].hash);
+        self.table.insert_unique(hash, Tagged::new(hash, at), |entry| slots[entry.at as usize].hash);
     }
 
     /// Moves the hand until `cost` more bytes fit.
@@ -131,7 +144,7 @@ impl Cache {
         let slot = &mut self.slots[at as usize];
         self.bytes -= slot.cost();
         (slot.bytes, slot.used) = (Vec::new(), false);
-        if let Ok(entry) = self.table.find_entry(slot.hash, |&other| other == at) {
+        if let Ok(entry) = self.table.find_entry(slot.hash, |entry| entry.at == at) {
             entry.remove();
         }
         self.free.push(at);
@@ -154,6 +167,7 @@ mod tests {
 
     fn get(cache: &mut Cache, key: u64) -> Option<Vec<u8>> {
         let at = cache.find(key, 0, &key.to_le_bytes())?;
+        cache.touch(at);
         Some(cache.stored(at).to_vec())
     }
 

@@ -8,25 +8,29 @@
 //! Never commits by itself, never reads the log, and never knows what a value means: values are bytes
 //! with the schema version that their module gave them.
 //!
-//! Read [`TaskState`] first, then `overlay`, `cache`, `timers`, `store`; the bytes are in `key` and
-//! `value` and in `docs/formats/state.md`.
+//! Read [`TaskState`] first, then `gather`, `overlay`, `cache`, `timers`, `store`; the bytes are in `key`
+//! and `value` and in `docs/formats/state.md`.
 
 mod cache;
 mod changes;
 mod error;
+mod gather;
 mod key;
 mod overlay;
 mod scan;
 mod store;
+mod tagged;
 mod task_state;
 mod timers;
 mod value;
+mod waiting;
 
 pub use changes::Changes;
 pub use error::Error;
+pub use gather::Gathered;
 pub use scan::{Cursor, Snapshot, StoredValue};
 pub use store::{Marker, Shared};
-pub use task_state::{Gathered, OperatorStates, StateSettings, StateStatistics, TaskState};
+pub use task_state::{OperatorStates, StateSettings, StateStatistics, TaskState};
 pub use timers::DueTimer;
 
 #[cfg(test)]

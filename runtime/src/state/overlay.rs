@@ -1,10 +1,12 @@
-//! The open epoch's writes of values: what no one else may see before the commit.
+//! Writes of values that are not in RocksDB: those of the open epoch, which no one else may see before
+//! the commit, and committed ones that wait to go there together.
 //!
-//! Owns one arena of bytes and one table; both keep their memory from epoch to epoch, so a write
-//! allocates nothing once they have grown. Knows no order: it is sorted once, when the delta is made.
+//! Owns one arena of bytes and one table; both keep their memory when emptied, so a write allocates
+//! nothing once they have grown. Knows no order: it is sorted once, when someone needs it sorted.
 
 use hashbrown::HashTable;
 
+use super::tagged::Tagged;
 use super::value;
 
 /// Memory that an emptied overlay may keep.
@@ -12,7 +14,7 @@ const KEEP_BYTES: usize = 64 << 20;
 
 #[derive(Default)]
 pub(super) struct Overlay {
-    table: HashTable<u32>,
+    table: HashTable<Tagged>,
     entries: Vec<Entry>,
     arena: Vec<u8>,
 }
@@ -35,8 +37,19 @@ impl Overlay {
     }
 
     pub(super) fn find(&self, hash: u64, owner: u32, key: &[u8]) -> Option<u32> {
-        let same = |&at: &u32| self.is(at, owner, key);
-        self.table.find(hash, same).copied()
+        let same = |entry: &Tagged| entry.may_be(hash) && self.is(entry.at, owner, key);
+        self.table.find(hash, same).map(|entry| entry.at)
+    }
+
+    /// What [`Overlay::find`] will most likely find, without looking at the key.
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
+        self.table.find(hash, |entry| entry.may_be(hash)).map(|entry| entry.at)
+    }
+
+    /// Whether the entry `at` is that of the key.
+    pub(super) fn is(&self, at: u32, owner: u32, key: &[u8]) -> bool {
+        let entry = &self.entries[at as usize];
+        entry.owner == owner && self.key(entry) == key
     }
 
     /// The value at rest; empty where the key was deleted.
@@ -46,17 +59,16 @@ impl Overlay {
     }
 
     pub(super) fn put(&mut self, hash: u64, owner: u32, key: &[u8], version: u32, new: Option<&[u8]>) {
-        let len = new.map_or(0, |value| value::stored_len(value.len())) as u32;
-        let at = match self.find(hash, owner, key) {
-            Some(at) if len <= self.entries[at as usize].value_room => at,
-            Some(at) => self.grow(at, len),
-            None => self.insert(hash, owner, key, len),
-        };
-        let entry = &mut self.entries[at as usize];
-        entry.value_len = len;
+        let len = new.map_or(0, |value| value::stored_len(value.len()));
+        let room = self.room(hash, owner, key, len);
         if let Some(new) = new {
-            value::write(&mut self.arena[entry.value_start..][..len as usize], version, new);
+            value::write(room, version, new);
         }
+    }
+
+    /// Puts a value that is encoded already; an empty one deletes.
+    pub(super) fn put_stored(&mut self, hash: u64, owner: u32, key: &[u8], stored: &[u8]) {
+        self.room(hash, owner, key, stored.len()).copy_from_slice(stored);
     }
 
     /// Every write as position, owner and key, in no order that means anything.
@@ -81,9 +93,17 @@ impl Overlay {
         &self.arena[entry.key_start..][..entry.key_len as usize]
     }
 
-    fn is(&self, at: u32, owner: u32, key: &[u8]) -> bool {
-        let entry = &self.entries[at as usize];
-        entry.owner == owner && self.key(entry) == key
+    /// Makes room for a key's value and hands it out.
+    fn room(&mut self, hash: u64, owner: u32, key: &[u8], len: usize) -> &mut [u8] {
+        let len = len as u32;
+        let at = match self.find(hash, owner, key) {
+            Some(at) if len <= self.entries[at as usize].value_room => at,
+            Some(at) => self.grow(at, len),
+            None => self.insert(hash, owner, key, len),
+        };
+        let entry = &mut self.entries[at as usize];
+        entry.value_len = len;
+        &mut self.arena[entry.value_start..][..len as usize]
     }
 
     fn insert(&mut self, hash: u64, owner: u32, key: &[u8], room: u32) -> u32 {
@@ -94,7 +114,7 @@ impl Overlay {
         let key_len = key.len() as u32;
         self.entries.push(Entry { hash, owner, key_len, key_start, value_start, value_len: 0, value_room: room });
         let entries = &self.entries;
-        self.table.insert_unique(hash, at, |&at| entries[at as usize].hash);
+        self.table.insert_unique(hash, Tagged::new(hash, at), |entry| entries[entry.at as usize].hash);
         at
     }
 

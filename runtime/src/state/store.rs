@@ -1,20 +1,25 @@
 //! One task's RocksDB: committed values and timers, and the marker of the epoch they belong to.
 //!
-//! Owns how the store is tuned and when it is flushed. The write-ahead log is off, because the
-//! changelog already holds every change: after a crash the store stands at the last epoch that was
+//! Owns how the store is tuned and when it is written and flushed. The write-ahead log is off, because
+//! the changelog already holds every change: after a crash the store stands at the last epoch that was
 //! flushed, its marker says which, and recovery replays the rest. One column family and the marker in
 //! the same write batch make that point exact.
 
+use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, FlushOptions, LogLevel,
-    Options, ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteBufferManager,
 };
+use rustc_hash::FxSeededState;
 
 use super::key::STORE;
+use super::waiting::{Waiting, Writing};
 use super::{Changes, Error};
+use crate::error::Kind;
+use crate::model::Blobs;
 
 /// Raised with every change of the keys, values or marker at rest. A store of another format is not
 /// read but rebuilt from the changelog.
@@ -24,6 +29,8 @@ const FORMAT_KEY: &[u8] = &[STORE, b'f'];
 const MARKER_KEY: &[u8] = &[STORE, b'm'];
 const MARKER_LEN: usize = 48;
 const COLUMN_FAMILY: &str = "default";
+/// Name of the file that says why a directory must not be used again.
+const CONDEMNED: &str = "DAMAGED";
 
 /// The last epoch that the store has taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,40 +57,59 @@ impl Shared {
         let write_buffers = WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false);
         Self { blocks, write_buffers }
     }
-}
 
-impl Default for Shared {
-    fn default() -> Self {
-        Self::new(128 << 20, 256 << 20)
+    /// The one that all tasks of this process use.
+    pub fn of_process() -> Self {
+        static SHARED: OnceLock<Shared> = OnceLock::new();
+        SHARED.get_or_init(|| Self::new(128 << 20, 256 << 20)).clone()
     }
 }
 
-/// When unflushed epochs go to disk: what recovery has to replay stays below both bounds.
+/// When committed changes go to RocksDB, and from there to disk: what recovery has to replay stays
+/// below the sum of the bytes, and below the epochs.
 #[derive(Clone, Copy)]
-pub(super) struct FlushPolicy {
-    pub bytes: usize,
-    pub epochs: u64,
+pub(super) struct Policy {
+    pub write_bytes: usize,
+    pub flush_bytes: usize,
+    pub flush_epochs: u64,
 }
 
 pub(super) struct Store {
     db: Arc<DB>,
     dir: PathBuf,
-    policy: FlushPolicy,
+    policy: Policy,
+    hasher: FxSeededState,
+    waiting: Waiting,
+    writing: Option<Writing>,
+    /// In RocksDB's memory.
     unflushed_bytes: usize,
     unflushed_epochs: u64,
-    write_options: WriteOptions,
 }
 
 impl Store {
-    pub(super) fn open(dir: &Path, shared: &Shared, policy: FlushPolicy) -> Result<(Self, Option<Marker>), Error> {
+    pub(super) fn open(
+        dir: &Path,
+        shared: &Shared,
+        policy: Policy,
+        hasher: FxSeededState,
+    ) -> Result<(Self, Option<Marker>), Error> {
         let doing = "open the state";
+        if let Ok(found) = std::fs::read_to_string(dir.join(CONDEMNED)) {
+            return Err(Error::Damaged { doing, dir: dir.to_owned(), found });
+        }
         let options = options(shared, policy);
         let families = [ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone())];
         let db = DB::open_cf_descriptors(&options, dir, families).map_err(|e| Error::rocksdb(doing, dir, &e))?;
-        let mut write_options = WriteOptions::default();
-        write_options.disable_wal(true);
-        let (dir, db) = (dir.to_owned(), Arc::new(db));
-        let store = Self { db, dir, policy, unflushed_bytes: 0, unflushed_epochs: 0, write_options };
+        let store = Self {
+            db: Arc::new(db),
+            dir: dir.to_owned(),
+            policy,
+            hasher,
+            waiting: Waiting::default(),
+            writing: None,
+            unflushed_bytes: 0,
+            unflushed_epochs: 0,
+        };
         let marker = store.read_marker()?;
         Ok((store, marker))
     }
@@ -112,49 +138,104 @@ impl Store {
         &self.db
     }
 
-    /// Reads keys at rest that ascend; `found` gets every one with its value, in the same order.
-    pub(super) fn multi_get<'k>(
-        &self,
-        keys: impl Iterator<Item = &'k [u8]>,
-        mut found: impl FnMut(usize, Option<&[u8]>),
-    ) -> Result<(), Error> {
+    /// Reads keys at rest that ascend; `values` gets every one's value in the same order.
+    pub(super) fn multi_get(&self, keys: &Blobs, values: &mut Blobs) -> Result<(), Error> {
         let doing = "read the state";
+        let waiting: Vec<_> = (0..keys.len()).map(|i| self.waiting_value(keys.bytes(i))).collect();
         let family = self.db.cf_handle(COLUMN_FAMILY).ok_or_else(|| self.damaged(doing, "no default column family"))?;
-        for (i, value) in self.db.batched_multi_get_cf(family, keys, true).into_iter().enumerate() {
-            let value = value.map_err(|e| Error::rocksdb(doing, &self.dir, &e))?;
-            found(i, value.as_deref());
-        }
-        Ok(())
-    }
-
-    /// Takes in one epoch's changes (or several, replayed together) and its marker, all or none.
-    pub(super) fn write(&mut self, changes: &Changes, marker: Marker) -> Result<(), Error> {
-        let mut batch = WriteBatch::default();
-        for (key, value) in changes.iter() {
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
+        let to_read = waiting.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(i, _)| keys.bytes(i));
+        let mut read = self.db.batched_multi_get_cf(family, to_read, true).into_iter();
+        values.clear();
+        for waiting in waiting {
+            match waiting {
+                Some(stored) => values.push((!stored.is_empty()).then_some(stored)),
+                None => {
+                    let value = read.next().transpose().map_err(|e| Error::rocksdb(doing, &self.dir, &e))?;
+                    values.push(value.flatten().as_deref());
+                }
             }
         }
-        batch.put(MARKER_KEY, encode_marker(marker));
-        batch.put(FORMAT_KEY, FORMAT.to_le_bytes());
-        self.unflushed_bytes += batch.size_in_bytes();
-        self.unflushed_epochs += 1;
-        let written = self.db.write_opt(batch, &self.write_options);
-        written.map_err(|e| Error::rocksdb("write an epoch to the state", &self.dir, &e))?;
-        if self.unflushed_bytes >= self.policy.bytes || self.unflushed_epochs >= self.policy.epochs {
-            self.flush(false)?;
+        Ok(())
+    }
+
+    fn waiting_value(&self, full_key: &[u8]) -> Option<&[u8]> {
+        if self.waiting.is_empty() && self.writing.is_none() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(full_key);
+        let waiting = self.waiting.get(hash, full_key);
+        waiting.or_else(|| self.writing.as_ref().and_then(|writing| writing.get(hash, full_key)))
+    }
+
+    /// Takes in one epoch's changes and its marker, all or none. They may wait in memory for a while:
+    /// [`Store::multi_get`] sees them, [`scanner`]s only after [`Store::write_out`].
+    pub(super) fn write(&mut self, changes: &Changes, marker: Marker) -> Result<(), Error> {
+        self.waiting.add(&self.hasher, changes, marker);
+        if self.writing.as_ref().is_some_and(Writing::is_finished) {
+            self.finish_writing()?;
+        }
+        let unflushed_epochs = self.unflushed_epochs + self.waiting.epochs();
+        if self.waiting.byte_len() >= self.policy.write_bytes || unflushed_epochs >= self.policy.flush_epochs {
+            self.start_writing()?;
         }
         Ok(())
     }
 
-    /// Sends what is unflushed to disk, in the background unless `wait`.
-    pub(super) fn flush(&mut self, wait: bool) -> Result<(), Error> {
-        let mut options = FlushOptions::default();
-        options.set_wait(wait);
-        self.db.flush_opt(&options).map_err(|e| Error::rocksdb("flush the state", &self.dir, &e))?;
+    /// Waits until everything is in RocksDB, if not on disk.
+    pub(super) fn write_out(&mut self) -> Result<(), Error> {
+        if !self.waiting.is_empty() {
+            self.start_writing()?;
+        }
+        self.finish_writing()
+    }
+
+    /// Brings everything to disk and waits for it.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        self.write_out()?;
+        self.db.flush().map_err(|e| Error::rocksdb("flush the state", &self.dir, &e))?;
         (self.unflushed_bytes, self.unflushed_epochs) = (0, 0);
         Ok(())
+    }
+
+    fn start_writing(&mut self) -> Result<(), Error> {
+        self.finish_writing()?;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.unflushed_bytes += waiting.byte_len();
+        self.unflushed_epochs += waiting.epochs();
+        let Policy { flush_bytes, flush_epochs, .. } = self.policy;
+        let flush = self.unflushed_bytes >= flush_bytes || self.unflushed_epochs >= flush_epochs;
+        if flush {
+            (self.unflushed_bytes, self.unflushed_epochs) = (0, 0);
+        }
+        let started = Writing::start(&self.db, waiting, flush);
+        self.writing = Some(started.map_err(|e| self.failed("start the state's writer", e.to_string()))?);
+        Ok(())
+    }
+
+    fn finish_writing(&mut self) -> Result<(), Error> {
+        let doing = "write epochs to the state";
+        match self.writing.take().map(Writing::finish) {
+            None | Some(Some(Ok(()))) => Ok(()),
+            Some(Some(Err(e))) => Err(Error::rocksdb(doing, &self.dir, &e)),
+            Some(None) => Err(self.failed(doing, "the writer's thread ended without an answer".to_owned())),
+        }
+    }
+
+    /// Where stored bytes turned out damaged, leaves a note in the directory: the next
+    /// [`Store::open`] refuses it, and so recovery rebuilds it, although it may open well.
+    pub(super) fn condemn_if_corrupt<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &result
+            && error.kind() == Kind::Corrupt
+            && let Err(e) = std::fs::write(self.dir.join(CONDEMNED), error.to_string())
+        {
+            tracing::warn!(dir = %self.dir.display(), "leave a note that the state is damaged: {e}");
+        }
+        result
+    }
+
+    /// Bytes that wait in memory.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting.byte_len() + self.writing.as_ref().map_or(0, Writing::byte_len)
     }
 
     /// Number of keys and bytes on disk, both estimated by RocksDB.
@@ -188,6 +269,23 @@ impl Store {
     fn damaged(&self, doing: &'static str, found: &str) -> Error {
         Error::Damaged { doing, dir: self.dir.clone(), found: format!("found {found}") }
     }
+
+    fn failed(&self, doing: &'static str, found: String) -> Error {
+        Error::Store { doing, dir: self.dir.clone(), found }
+    }
+}
+
+/// The writer's thread holds the directory's lock; whoever opens it next must not find it taken.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.writing.take().map(Writing::finish);
+    }
+}
+
+/// Adds the marker, and the format's number, to the batch of what it marks.
+pub(super) fn put_marker(batch: &mut WriteBatch, marker: Marker) {
+    batch.put(MARKER_KEY, encode_marker(marker));
+    batch.put(FORMAT_KEY, FORMAT.to_le_bytes());
 }
 
 /// An iterator for passes over much of the store: leaves the block cache to the reads of records.
@@ -213,11 +311,11 @@ fn decode_marker(bytes: &[u8]) -> Option<Marker> {
     Some(Marker { epoch, header_offset, header_hash })
 }
 
-fn options(shared: &Shared, policy: FlushPolicy) -> Options {
+fn options(shared: &Shared, policy: Policy) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     // Twice what the policy flushes at: it is the policy that decides, and the size only backs it up.
-    options.set_write_buffer_size(policy.bytes.saturating_mul(2).max(1 << 20));
+    options.set_write_buffer_size(policy.flush_bytes.saturating_mul(2).max(1 << 20));
     options.set_max_write_buffer_number(4);
     options.set_write_buffer_manager(&shared.write_buffers);
     options.set_allow_concurrent_memtable_write(false); // one thread writes

@@ -6,22 +6,26 @@ use rustc_hash::FxSeededState;
 use std::hash::{BuildHasher, Hasher};
 
 use super::cache::Cache;
+use super::gather::Lookup;
 use super::overlay::Overlay;
 use super::scan::{self, Cursor, Snapshot, StoredValue};
-use super::store::{FlushPolicy, Marker, Shared, Store};
+use super::store::{Marker, Policy, Shared, Store};
 use super::timers::{DueTimer, Timers};
 use super::{Changes, Error, key, value};
-use crate::model::{Blobs, EventTime, Uid, murmur2};
+use crate::model::{EventTime, Uid, murmur2};
 
 #[derive(Clone)]
 pub struct StateSettings {
     /// Memory for committed values. Too little, and reads of the hot set go to RocksDB at forty times
     /// the cost.
     pub cache_bytes: usize,
-    /// Unflushed bytes before a flush: more means fewer writes of hot keys, and more to replay after a
-    /// crash.
+    /// Committed changes that gather in memory before they are written to RocksDB. More means fewer
+    /// writes of hot keys, and twice as much memory.
+    pub write_bytes: usize,
+    /// Bytes written and not flushed before a flush: more means larger files, and more to replay after
+    /// a crash.
     pub flush_bytes: usize,
-    /// Unflushed epochs before a flush, for tasks that change little.
+    /// Epochs before a flush, for tasks that change little.
     pub flush_epochs: u64,
     /// Shared by all tasks of a process.
     pub shared: Shared,
@@ -29,7 +33,13 @@ pub struct StateSettings {
 
 impl Default for StateSettings {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, flush_bytes: 32 << 20, flush_epochs: 300, shared: Shared::default() }
+        Self {
+            cache_bytes: 256 << 20,
+            write_bytes: 8 << 20,
+            flush_bytes: 32 << 20,
+            flush_epochs: 300,
+            shared: Shared::of_process(),
+        }
     }
 }
 
@@ -41,14 +51,6 @@ pub struct OperatorStates {
     pub timers: Vec<String>,
 }
 
-/// The values of some keys, state after state: entry `s * keys.len() + slot`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gathered {
-    pub values: Blobs,
-    /// The schema version that each value was written in; 0 where there is none.
-    pub versions: Vec<u32>,
-}
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateStatistics {
     /// Keys and bytes in RocksDB, as it estimates them.
@@ -56,6 +58,8 @@ pub struct StateStatistics {
     pub stored_bytes: u64,
     pub cached_values: u64,
     pub cached_bytes: u64,
+    /// Committed changes that wait in memory to be written to RocksDB.
+    pub waiting_bytes: u64,
     /// Values read since the state was opened, by where they were found.
     pub reads_overlay: u64,
     pub reads_cache: u64,
@@ -66,61 +70,35 @@ pub struct StateStatistics {
 /// given by their positions in the last [`TaskState::bind`]; a position that was not bound is a mistake
 /// of the caller and panics, as an index into a slice does.
 pub struct TaskState {
-    store: Store,
-    cache: Cache,
-    overlay: Overlay,
-    operators: Vec<Operator>,
+    pub(super) store: Store,
+    pub(super) cache: Cache,
+    pub(super) overlay: Overlay,
+    pub(super) operators: Vec<Operator>,
     /// Every state ever bound. Its position here marks its entries in cache and overlay, and stays the
     /// same through a swap, so that the cache stays warm.
-    owners: Vec<Owner>,
-    hasher: FxSeededState,
+    pub(super) owners: Vec<Owner>,
+    pub(super) hasher: FxSeededState,
     changes: Changes,
     /// `changes` is what the overlay holds.
     changes_are_current: bool,
-    lookup: Lookup,
-    statistics: StateStatistics,
+    pub(super) lookup: Lookup,
+    pub(super) statistics: StateStatistics,
 }
 
-struct Operator {
-    id: String,
+pub(super) struct Operator {
+    pub id: String,
     /// Per declared state its position in `owners`.
-    states: Vec<u32>,
+    pub states: Vec<u32>,
     timers: Timers,
 }
 
-struct Owner {
-    operator: String,
-    state: String,
+pub(super) struct Owner {
+    pub operator: String,
+    pub state: String,
     /// As in the keys at rest.
-    names: Vec<u8>,
+    pub names: Vec<u8>,
     /// Position among all owners by `names`.
     rank: u16,
-}
-
-/// Buffers of one gather, kept for the next.
-#[derive(Default)]
-struct Lookup {
-    key_hashes: Vec<u64>,
-    found: Vec<Found>,
-    misses: Vec<Miss>,
-    full_keys: Blobs,
-    read: Blobs,
-}
-
-#[derive(Clone, Copy)]
-enum Found {
-    Overlay(u32),
-    Cache(u32),
-    /// Position in `Lookup::read`.
-    Store(u32),
-}
-
-/// A value to be read from the store: entry of the gather, its slot and owner.
-#[derive(Clone, Copy)]
-struct Miss {
-    entry: u32,
-    slot: u32,
-    owner: u32,
 }
 
 impl TaskState {
@@ -130,16 +108,21 @@ impl TaskState {
     /// `Retry` where another owner holds the directory or the disk fails; `Corrupt` where the store is
     /// not what was written or has another format: [`TaskState::wipe`] it and recover from the changelog.
     pub fn open(dir: &Path, settings: &StateSettings) -> Result<(Self, Option<Marker>), Error> {
-        let policy = FlushPolicy { bytes: settings.flush_bytes, epochs: settings.flush_epochs };
-        let (store, marker) = Store::open(dir, &settings.shared, policy)?;
+        let policy = Policy {
+            write_bytes: settings.write_bytes,
+            flush_bytes: settings.flush_bytes,
+            flush_epochs: settings.flush_epochs,
+        };
+        // Keys come from outside: with a seed of its own no one can choose keys that collide.
+        let hasher = FxSeededState::with_seed(seed());
+        let (store, marker) = Store::open(dir, &settings.shared, policy, hasher.clone())?;
         let state = Self {
             store,
             cache: Cache::new(settings.cache_bytes),
             overlay: Overlay::default(),
             operators: Vec::new(),
             owners: Vec::new(),
-            // Keys come from outside: with a seed of its own no one can choose keys that collide.
-            hasher: FxSeededState::with_seed(seed()),
+            hasher,
             changes: Changes::default(),
             changes_are_current: true,
             lookup: Lookup::default(),
@@ -174,21 +157,6 @@ impl TaskState {
         self.rank_owners()
     }
 
-    /// Values of all states of an operator for these distinct keys: from the overlay, the cache or
-    /// RocksDB.
-    ///
-    /// # Errors
-    /// `Corrupt` where a stored value is damaged, `Retry` where the disk fails.
-    pub fn gather(&mut self, operator: usize, keys: &Blobs, out: &mut Gathered) -> Result<(), Error> {
-        self.look_up(operator, keys);
-        if !self.lookup.misses.is_empty() {
-            self.read_misses(keys)?;
-        }
-        self.assemble(operator, keys, out)?;
-        self.remember_misses(keys);
-        Ok(())
-    }
-
     /// Writes a value with its schema version into the open epoch; none deletes the key.
     pub fn put(&mut self, operator: usize, state: u8, key: &[u8], version: u32, value: Option<&[u8]>) {
         let owner = self.operators[operator].states[state as usize];
@@ -221,7 +189,8 @@ impl TaskState {
         limit: usize,
         out: &mut Vec<DueTimer>,
     ) -> Result<(), Error> {
-        self.operators[operator].timers.due(&self.store, up_to, limit, out)
+        let due = self.operators[operator].timers.due(&mut self.store, up_to, limit, out);
+        self.store.condemn_if_corrupt(due)
     }
 
     /// The time of the operator's next timer.
@@ -229,12 +198,14 @@ impl TaskState {
     /// # Errors
     /// As [`TaskState::due_timers`].
     pub fn next_timer(&mut self, operator: usize) -> Result<Option<EventTime>, Error> {
-        self.operators[operator].timers.next(&self.store)
+        let next = self.operators[operator].timers.next(&mut self.store);
+        self.store.condemn_if_corrupt(next)
     }
 
     /// Memory that the open epoch takes.
     pub fn overlay_bytes(&self) -> usize {
-        self.overlay.byte_len() + self.operators.iter().map(|operator| operator.timers.changed_bytes()).sum::<usize>()
+        let timers = self.operators.iter().map(|operator| operator.timers.changed_bytes());
+        self.overlay.byte_len() + timers.sum::<usize>()
     }
 
     /// What the open epoch has changed, sorted, each key once: the body of its delta.
@@ -252,7 +223,8 @@ impl TaskState {
     /// `Retry` where the disk fails: the epoch stands in the changelog, so recover from there.
     pub fn apply(&mut self, marker: Marker) -> Result<(), Error> {
         self.delta();
-        self.store.write(&self.changes, marker)?;
+        let written = self.store.write(&self.changes, marker);
+        self.store.condemn_if_corrupt(written)?;
         for (at, hash, owner, key) in self.overlay.writes() {
             self.cache.put(hash, owner, key, self.overlay.stored(at));
         }
@@ -270,14 +242,14 @@ impl TaskState {
     /// Takes in a delta from the changelog. The open epoch, if any, is dropped: it stood on older state.
     ///
     /// # Errors
-    /// `Corrupt` where a key is not one that a delta may hold; nothing is written then.
+    /// `Corrupt` where a key or value is not one that a delta may hold; nothing is written then.
     pub fn replay(&mut self, changes: &Changes, marker: Marker) -> Result<(), Error> {
-        for (key, _) in changes.iter() {
-            key::parse(key).map_err(|found| Error::Replay {
-                epoch: marker.epoch,
-                key: key.escape_ascii().to_string(),
-                found,
-            })?;
+        for (key, value) in changes.iter() {
+            let sound = key::parse(key).and_then(|_| match value {
+                Some([]) => Err("is put with no bytes at all"),
+                _ => Ok(()),
+            });
+            sound.map_err(|found| Error::Replay { epoch: marker.epoch, key: key.escape_ascii().to_string(), found })?;
         }
         self.discard();
         self.cache.clear();
@@ -285,8 +257,12 @@ impl TaskState {
     }
 
     /// The committed state for a pass in another thread.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(&self.store)
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails.
+    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        self.store.write_out()?;
+        Ok(Snapshot::new(&self.store))
     }
 
     /// For the migration sweep: some committed values of a state that are not of `version` and that the
@@ -295,20 +271,22 @@ impl TaskState {
     /// # Errors
     /// `Corrupt` where a stored value is damaged, `Retry` where the disk fails.
     pub fn stale_values(
-        &self,
+        &mut self,
         operator: usize,
         state: u8,
         version: u32,
         cursor: &mut Cursor,
         limit: usize,
     ) -> Result<Vec<StoredValue>, Error> {
+        self.store.write_out()?;
         let owner = self.operators[operator].states[state as usize];
         let written = |key: &[u8]| {
             let hash = owned_hash(hash_of(&self.hasher, key), owner);
             self.overlay.find(hash, owner, key).is_some()
         };
         let Owner { operator, state, .. } = &self.owners[owner as usize];
-        scan::stale(&self.store, (operator, state), version, cursor, limit, written)
+        let stale = scan::stale(&self.store, (operator, state), version, cursor, limit, written);
+        self.store.condemn_if_corrupt(stale)
     }
 
     /// Sends unflushed epochs to the disk and waits: before a planned stop, so that the next start has
@@ -317,13 +295,14 @@ impl TaskState {
     /// # Errors
     /// `Retry` where the disk fails.
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.store.flush(true)
+        self.store.flush()
     }
 
     pub fn statistics(&self) -> StateStatistics {
         let (stored_keys, stored_bytes) = self.store.size();
         let (cached_values, cached_bytes) = (self.cache.len() as u64, self.cache.byte_len() as u64);
-        StateStatistics { stored_keys, stored_bytes, cached_values, cached_bytes, ..self.statistics }
+        let waiting_bytes = self.store.waiting_bytes() as u64;
+        StateStatistics { stored_keys, stored_bytes, cached_values, cached_bytes, waiting_bytes, ..self.statistics }
     }
 
     fn clear_epoch(&mut self) {
@@ -358,103 +337,6 @@ impl TaskState {
     }
 }
 
-/// Gathering: find, read what is missing, assemble, remember.
-impl TaskState {
-    fn look_up(&mut self, operator: usize, keys: &Blobs) {
-        let Lookup { key_hashes, found, misses, .. } = &mut self.lookup;
-        key_hashes.clear();
-        found.clear();
-        misses.clear();
-        key_hashes.extend((0..keys.len()).map(|slot| hash_of(&self.hasher, keys.bytes(slot))));
-        let (mut in_overlay, mut in_cache) = (0, 0);
-        for &owner in &self.operators[operator].states {
-            for (slot, &key_hash) in key_hashes.iter().enumerate() {
-                let (hash, key) = (owned_hash(key_hash, owner), keys.bytes(slot));
-                found.push(if let Some(at) = self.overlay.find(hash, owner, key) {
-                    in_overlay += 1;
-                    Found::Overlay(at)
-                } else if let Some(at) = self.cache.find(hash, owner, key) {
-                    in_cache += 1;
-                    Found::Cache(at)
-                } else {
-                    misses.push(Miss { entry: found.len() as u32, slot: slot as u32, owner });
-                    Found::Store(0)
-                });
-            }
-        }
-        self.statistics.reads_overlay += in_overlay;
-        self.statistics.reads_cache += in_cache;
-        self.statistics.reads_store += misses.len() as u64;
-    }
-
-    /// RocksDB reads keys that ascend with less work.
-    fn read_misses(&mut self, keys: &Blobs) -> Result<(), Error> {
-        let Lookup { found, misses, full_keys, read, .. } = &mut self.lookup;
-        let owners = &self.owners;
-        let place = |miss: &Miss| place(&owners[miss.owner as usize], keys.bytes(miss.slot as usize));
-        let mut order: Vec<(u128, Miss)> = misses.iter().map(|miss| (place(miss), *miss)).collect();
-        order.sort_unstable_by(|(a, left), (b, right)| {
-            let full = |miss: &Miss| (&owners[miss.owner as usize].names, keys.bytes(miss.slot as usize));
-            a.cmp(b).then_with(|| full(left).cmp(&full(right)))
-        });
-        full_keys.clear();
-        read.clear();
-        let mut full_key = Vec::new();
-        for (position, (_, miss)) in order.iter().enumerate() {
-            full_key.clear();
-            let key = keys.bytes(miss.slot as usize);
-            key::push_value_key(&mut full_key, &owners[miss.owner as usize].names, key);
-            full_keys.push(Some(&full_key));
-            misses[position] = *miss;
-            found[miss.entry as usize] = Found::Store(position as u32);
-        }
-        let full_keys = (0..full_keys.len()).map(|i| full_keys.bytes(i));
-        self.store.multi_get(full_keys, |_, value| read.push(value))
-    }
-
-    fn assemble(&mut self, operator: usize, keys: &Blobs, out: &mut Gathered) -> Result<(), Error> {
-        out.values.clear();
-        out.versions.clear();
-        for (entry, found) in self.lookup.found.iter().enumerate() {
-            let stored = match *found {
-                Found::Overlay(at) => self.overlay.stored(at),
-                Found::Cache(at) => self.cache.stored(at),
-                Found::Store(at) => match self.lookup.read.get(at as usize) {
-                    Some([]) => return Err(self.corrupt(operator, keys, entry, value::empty())),
-                    stored => stored.unwrap_or_default(),
-                },
-            };
-            if stored.is_empty() {
-                out.values.push(None);
-                out.versions.push(0);
-                continue;
-            }
-            match value::parse(stored) {
-                Ok((version, value)) => {
-                    out.values.push(Some(value));
-                    out.versions.push(version);
-                }
-                Err(found) => return Err(self.corrupt(operator, keys, entry, found)),
-            }
-        }
-        Ok(())
-    }
-
-    fn remember_misses(&mut self, keys: &Blobs) {
-        let Lookup { misses, read, key_hashes, .. } = &self.lookup;
-        for (position, miss) in misses.iter().enumerate() {
-            let hash = owned_hash(key_hashes[miss.slot as usize], miss.owner);
-            self.cache.put(hash, miss.owner, keys.bytes(miss.slot as usize), read.bytes(position));
-        }
-    }
-
-    fn corrupt(&self, operator: usize, keys: &Blobs, entry: usize, found: String) -> Error {
-        let operator = &self.operators[operator];
-        let owner = operator.states[entry / keys.len()];
-        scan::corrupt(&operator.id, &self.owners[owner as usize].state, keys.bytes(entry % keys.len()), found)
-    }
-}
-
 /// Making the delta.
 impl TaskState {
     fn make_changes(&mut self) {
@@ -471,7 +353,7 @@ impl TaskState {
             self.changes.push(&full_key, (!stored.is_empty()).then_some(stored));
         }
         for (key, set) in &timers {
-            self.changes.push(key, set.then_some(&[]));
+            self.changes.push(key, set.then_some(value::TIMER));
         }
     }
 
@@ -491,9 +373,9 @@ impl TaskState {
     }
 }
 
-/// A number that sorts as a key at rest does, as far as it reaches: key group, rank of the owner, the
+/// A number that sorts as the key at rest does, as far as it reaches: key group, rank of the owner, the
 /// key's first twelve bytes.
-fn place(owner: &Owner, key: &[u8]) -> u128 {
+pub(super) fn place(owner: &Owner, key: &[u8]) -> u128 {
     let mut first = [0; 16];
     let len = key.len().min(12);
     first[4..4 + len].copy_from_slice(&key[..len]);
@@ -501,14 +383,14 @@ fn place(owner: &Owner, key: &[u8]) -> u128 {
     group << 112 | u128::from(owner.rank) << 96 | u128::from_be_bytes(first)
 }
 
-fn hash_of(hasher: &FxSeededState, key: &[u8]) -> u64 {
+pub(super) fn hash_of(hasher: &FxSeededState, key: &[u8]) -> u64 {
     let mut hasher = hasher.build_hasher();
     hasher.write(key);
     hasher.finish()
 }
 
 /// The hash of a key in one state, from the hash of the key alone.
-fn owned_hash(key_hash: u64, owner: u32) -> u64 {
+pub(super) fn owned_hash(key_hash: u64, owner: u32) -> u64 {
     key_hash ^ u64::from(owner).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 

@@ -32,6 +32,7 @@ pub(super) struct Timers {
     horizon: Horizon,
     /// The open epoch's sets (true) and unsets (false), the last of each timer.
     changed: BTreeMap<DueTimer, bool>,
+    changed_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,22 +50,30 @@ impl Timers {
             near: BTreeSet::new(),
             horizon: Horizon::NothingLoaded,
             changed: BTreeMap::new(),
+            changed_bytes: 0,
         }
     }
 
     pub(super) fn set(&mut self, timer: DueTimer) {
-        self.changed.insert(timer.clone(), true);
+        self.note(timer.clone(), true);
         self.near.insert(timer);
     }
 
     pub(super) fn unset(&mut self, timer: DueTimer) {
         self.near.remove(&timer);
-        self.changed.insert(timer, false);
+        self.note(timer, false);
+    }
+
+    fn note(&mut self, timer: DueTimer, set: bool) {
+        let bytes = timer.key.len() + size_of::<DueTimer>();
+        if self.changed.insert(timer, set).is_none() {
+            self.changed_bytes += bytes;
+        }
     }
 
     pub(super) fn due(
         &mut self,
-        store: &Store,
+        store: &mut Store,
         up_to: EventTime,
         limit: usize,
         out: &mut Vec<DueTimer>,
@@ -80,7 +89,7 @@ impl Timers {
         Ok(())
     }
 
-    pub(super) fn next(&mut self, store: &Store) -> Result<Option<EventTime>, Error> {
+    pub(super) fn next(&mut self, store: &mut Store) -> Result<Option<EventTime>, Error> {
         loop {
             match self.near.first() {
                 Some(first) if self.horizon.covers(first.time) => return Ok(Some(first.time)),
@@ -92,7 +101,7 @@ impl Timers {
 
     /// Bytes that the open epoch's changes take.
     pub(super) fn changed_bytes(&self) -> usize {
-        self.changed.keys().map(|timer| timer.key.len() + size_of::<DueTimer>()).sum()
+        self.changed_bytes
     }
 
     /// Adds the open epoch's changes to a delta, in no particular order.
@@ -106,15 +115,20 @@ impl Timers {
 
     /// The epoch is committed and in RocksDB.
     pub(super) fn committed(&mut self) {
-        self.changed.clear();
+        self.forget_changes();
         self.trim();
     }
 
     /// The epoch is taken back, or RocksDB was changed underneath: read anew when next asked.
     pub(super) fn reload(&mut self) {
-        self.changed.clear();
+        self.forget_changes();
         self.near.clear();
         self.horizon = Horizon::NothingLoaded;
+    }
+
+    fn forget_changes(&mut self) {
+        self.changed.clear();
+        self.changed_bytes = 0;
     }
 
     /// Forgets what lies far ahead; it is in RocksDB.
@@ -131,7 +145,7 @@ impl Timers {
     }
 
     /// Moves the horizon: reads the next timers from RocksDB, always all of one time.
-    fn load(&mut self, store: &Store) -> Result<(), Error> {
+    fn load(&mut self, store: &mut Store) -> Result<(), Error> {
         let mut prefix = Vec::new();
         key::push_timer_prefix(&mut prefix, &self.operator);
         let mut start = prefix.clone();
@@ -146,6 +160,7 @@ impl Timers {
                 return Ok(());
             }
         }
+        store.write_out()?;
         let mut keys = scanner(store.db());
         keys.seek(&start);
         let (mut loaded, mut last) = (0, None);

@@ -2,10 +2,13 @@
 //!
 //! The same bytes stand in the overlay, the cache, the changelog and RocksDB, so a value is encoded
 //! once and copied from then on. No bytes at all mean "no value": a value at rest is never empty.
+//! A timer carries nothing, so its value at rest is the flags alone.
 
 /// Nothing but the version and the bytes. Bit 0 is kept for an expiry time (i64 LE behind the version).
 const PLAIN: u8 = 0;
 const HEAD: usize = 5;
+/// The value at rest of a timer.
+pub(super) const TIMER: &[u8] = &[PLAIN];
 
 /// The size at rest of a value of `len` bytes.
 pub(super) fn stored_len(len: usize) -> usize {

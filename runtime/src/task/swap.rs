@@ -106,7 +106,7 @@ impl Session<'_> {
             current,
             migrating: transform.migrations.migrator_module().cloned(),
             next: next.clone(),
-            snapshot: self.state.snapshot(),
+            snapshot: self.state.snapshot().map_err(|e| e.to_string())?,
         })
     }
 

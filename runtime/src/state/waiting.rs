@@ -1,0 +1,115 @@
+//! Committed changes on their way to RocksDB: gathered in memory, then written sorted by a thread of
+//! their own, while the next ones gather.
+//!
+//! A key that many epochs change is so written once, and no record waits for RocksDB's write path.
+//! Losing this memory loses nothing: the changelog holds every change, and the store's marker says from
+//! where to replay.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
+use rustc_hash::FxSeededState;
+
+use super::overlay::Overlay;
+use super::store::Marker;
+use super::{Changes, store};
+
+/// Changes of the last epochs with the marker of the newest of them.
+#[derive(Default)]
+pub(super) struct Waiting {
+    changes: Overlay,
+    marker: Option<Marker>,
+    epochs: u64,
+}
+
+/// Changes that a thread is writing; they stay readable until it is done.
+pub(super) struct Writing {
+    changes: Arc<Waiting>,
+    thread: JoinHandle<Result<(), rocksdb::Error>>,
+}
+
+impl Waiting {
+    pub(super) fn add(&mut self, hasher: &FxSeededState, changes: &Changes, marker: Marker) {
+        for (key, value) in changes.iter() {
+            self.changes.put_stored(hasher.hash_one(key), 0, key, value.unwrap_or_default());
+        }
+        self.marker = Some(marker);
+        self.epochs += 1;
+    }
+
+    /// The value at rest that waits for a key; empty where the key is to be deleted.
+    pub(super) fn get(&self, hash: u64, full_key: &[u8]) -> Option<&[u8]> {
+        self.changes.find(hash, 0, full_key).map(|at| self.changes.stored(at))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.marker.is_none()
+    }
+
+    pub(super) fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.changes.byte_len()
+    }
+
+    /// One batch: all changes in order, with their marker.
+    fn batch(&self) -> WriteBatch {
+        let mut order: Vec<(&[u8], u32)> = self.changes.writes().map(|(at, _, _, key)| (key, at)).collect();
+        order.sort_unstable();
+        let mut batch = WriteBatch::default();
+        for (key, at) in order {
+            match self.changes.stored(at) {
+                [] => batch.delete(key),
+                stored => batch.put(key, stored),
+            }
+        }
+        if let Some(marker) = self.marker {
+            store::put_marker(&mut batch, marker);
+        }
+        batch
+    }
+
+    fn write(&self, db: &DB, flush: bool) -> Result<(), rocksdb::Error> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        db.write_opt(self.batch(), &options)?;
+        if flush {
+            let mut options = FlushOptions::default();
+            options.set_wait(false);
+            db.flush_opt(&options)?;
+        }
+        Ok(())
+    }
+}
+
+impl Writing {
+    /// Begins to write; `flush` asks RocksDB to bring everything to disk afterwards.
+    pub(super) fn start(db: &Arc<DB>, changes: Waiting, flush: bool) -> std::io::Result<Self> {
+        let changes = Arc::new(changes);
+        let (db, to_write) = (Arc::clone(db), Arc::clone(&changes));
+        let thread = std::thread::Builder::new().name("state-writer".to_owned());
+        let thread = thread.spawn(move || to_write.write(&db, flush))?;
+        Ok(Self { changes, thread })
+    }
+
+    pub(super) fn get(&self, hash: u64, full_key: &[u8]) -> Option<&[u8]> {
+        self.changes.get(hash, full_key)
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.changes.byte_len()
+    }
+
+    /// Waits for the thread. `None` where it ended by a panic.
+    pub(super) fn finish(self) -> Option<Result<(), rocksdb::Error>> {
+        self.thread.join().ok()
+    }
+}
