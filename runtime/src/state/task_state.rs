@@ -245,11 +245,11 @@ impl TaskState {
     /// `Corrupt` where a key or value is not one that a delta may hold; nothing is written then.
     pub fn replay(&mut self, changes: &Changes, marker: Marker) -> Result<(), Error> {
         for (key, value) in changes.iter() {
-            let sound = key::parse(key).and_then(|_| match value {
-                Some([]) => Err("is put with no bytes at all"),
-                _ => Ok(()),
-            });
-            sound.map_err(|found| Error::Replay { epoch: marker.epoch, key: key.escape_ascii().to_string(), found })?;
+            let empty = value.is_some_and(<[u8]>::is_empty);
+            if let Some(found) = key::parse(key).err().or(empty.then_some("is put with no bytes at all")) {
+                let key = key.escape_ascii().to_string();
+                return Err(Error::Replay { epoch: marker.epoch, key, found });
+            }
         }
         self.discard();
         self.cache.clear();

@@ -19,6 +19,7 @@ use crate::checkpoint::{
 };
 use crate::codec::Decoded;
 use crate::env::failpoint;
+use crate::error::Kind;
 use crate::log::{CommitOutcome, Isolation, Log};
 use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionBatch, PartitionId, Uid};
 use crate::operator::bad_record::BadRecords;
@@ -223,7 +224,7 @@ fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
 /// State and last header: from the local store and the tail behind it, or from the whole changelog.
 fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
     let settings = StateSettings { cache_bytes: plan.settings.cache_bytes, ..StateSettings::default() };
-    let (mut state, marker) = TaskState::open(&plan.state_dir, &settings)?;
+    let (mut state, marker) = open_store(&plan.state_dir, &settings)?;
     if let Some(marker) = marker {
         match replay_behind(plan, log, &mut state, marker)? {
             Some(head) => return Ok((state, head)),
@@ -244,6 +245,17 @@ fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
     match head {
         Some(head) => Ok((state, head)),
         None => Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
+    }
+}
+
+/// A store that is damaged, or that another build wrote, is only a cache of the changelog.
+fn open_store(dir: &Path, settings: &StateSettings) -> Result<(TaskState, Option<Marker>), Error> {
+    match TaskState::open(dir, settings) {
+        Err(error) if error.kind() == Kind::Corrupt => {
+            tracing::warn!("rebuilding the local store from the changelog: {error}");
+            Ok((fresh_store(dir, settings)?, None))
+        }
+        opened => Ok(opened?),
     }
 }
 

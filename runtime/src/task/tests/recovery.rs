@@ -60,6 +60,17 @@ fn a_store_that_is_not_in_the_chain_is_rebuilt() {
 }
 
 #[test]
+fn a_damaged_store_is_rebuilt_from_the_changelog() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    std::fs::write(bench.plan.state_dir.join("CURRENT"), "no manifest of ours").unwrap();
+    bench.send_all(&[("a", "2")]);
+    bench.run().unwrap();
+    assert!(bench.counts()[1].starts_with("a v1 2,3"), "{:?}", bench.counts());
+}
+
+#[test]
 fn a_task_without_a_header_stops() {
     let mut bench = Bench::counting();
     bench.plan.job.uid = crate::model::Uid([8; 16]);
