@@ -4,6 +4,8 @@
 //! writer belongs to one thread. Nothing here knows of jobs, tasks or state.
 //! Read [`Log`] first, then [`Writer`] (one epoch = one transaction), then [`Reader`].
 
+#[cfg(test)]
+pub mod conformance;
 pub mod embedded;
 
 use std::time::Duration;

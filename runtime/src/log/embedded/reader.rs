@@ -163,6 +163,10 @@ impl Cursor {
         let mut scan = store.scan(self.topic.place(self.partition), self.position, end);
         while let Some((last, entry)) = scan.current()? {
             let used = batch::byte_len(into);
+            let full = into.len() >= budget.max_records || used >= budget.max_bytes;
+            if full && !into.is_empty() {
+                return Ok(());
+            }
             let room = into.len() + entry.records as usize <= budget.max_records
                 && used + entry.bytes as usize <= budget.max_bytes;
             if into.is_empty() && room {
@@ -170,9 +174,6 @@ impl Cursor {
                 skip_before(self.position, into);
                 self.position = last + 1;
             } else {
-                if into.len() >= budget.max_records || used >= budget.max_bytes {
-                    return Ok(());
-                }
                 let mut ahead = std::mem::take(&mut self.ahead);
                 let unpacked = self.unpack(&scan, last, &mut ahead);
                 self.taken = ahead.offsets.partition_point(|&offset| offset < self.position);

@@ -50,15 +50,15 @@ impl Store {
         self.db.write_opt(batch, &options).map_err(|error| failed(doing(), &error))
     }
 
-    /// Every entry whose key starts with this byte.
-    pub fn family(&self, first: u8, doing: &dyn Fn() -> String) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    /// The values of all keys that start with this byte.
+    pub fn family(&self, first: u8, doing: &dyn Fn() -> String) -> Result<Vec<Vec<u8>>, Error> {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(vec![first + 1]);
         let mut entries = self.db.raw_iterator_opt(options);
         let mut found = Vec::new();
         entries.seek([first]);
-        while let Some((key, value)) = entries.item() {
-            found.push((key.to_vec(), value.to_vec()));
+        while let Some(value) = entries.value() {
+            found.push(value.to_vec());
             entries.next();
         }
         entries.status().map_err(|error| failed(doing(), &error))?;

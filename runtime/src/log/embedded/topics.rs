@@ -95,7 +95,7 @@ impl Topics {
     pub fn load(store: &Store) -> Result<Self, Error> {
         let doing = || "read the topics of the log".to_owned();
         let mut topics = HashMap::new();
-        for (_, bytes) in store.family(keys::TOPICS, &doing)? {
+        for bytes in store.family(keys::TOPICS, &doing)? {
             let info = keys::topic_from_bytes(&bytes).map_err(|found| corrupt(doing(), found))?;
             let topic = Topic::new(info);
             for (id, partition) in topic.partitions.iter().enumerate() {
