@@ -219,6 +219,12 @@ fn place(error: &wasmtime::Error) -> String {
     // Only the printed form has the names demangled: `<n>: <address> - <module>!<function>`.
     let trace = trace.to_string();
     let frames = trace.lines().filter_map(|line| line.split_once(" - ")?.1.split_once('!'));
-    let names: Vec<_> = frames.map(|(_, name)| name).take(FRAMES).collect();
+    let names = frames.map(|(_, name)| name).skip_while(|name| is_panic_machinery(name)).take(FRAMES);
+    let names: Vec<_> = names.collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
+}
+
+/// Rust's own functions between a panic and the trap: the same in every panic.
+fn is_panic_machinery(function: &str) -> bool {
+    ["__rust", "rust_panic", "panicking", "begin_unwind", "panic_handler"].iter().any(|part| function.contains(part))
 }

@@ -23,6 +23,15 @@ fn an_endless_loop_in_describe_refuses_the_module() {
 }
 
 #[test]
+fn a_trap_names_the_functions_of_the_author_and_not_those_of_the_panic() {
+    let guest = TestGuest::default()
+        .functions("(func $rust_panic (unreachable)) (func $parse_quote (call $rust_panic))")
+        .process("(call $parse_quote) (i32.const 0)");
+    let (message, _) = trap_of(process(&guest));
+    assert!(message.contains("(in parse_quote < "), "{message}");
+}
+
+#[test]
 fn an_endless_start_function_refuses_the_module() {
     let guest = TestGuest::default().functions("(func $start (loop $again (br $again))) (start $start)");
     let refused = load(&guest).map(drop);
