@@ -11,6 +11,7 @@ mod module;
 mod output;
 mod topic;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -88,6 +89,6 @@ fn start_logging(is_server: bool) {
     if std::env::var("FOREBAY_LOG_FORMAT").is_ok_and(|format| format == "json") {
         subscriber.json().init();
     } else {
-        subscriber.with_target(false).init();
+        subscriber.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
     }
 }

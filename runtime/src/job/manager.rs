@@ -267,7 +267,7 @@ impl Manager {
         let creating = job.desired == Desired::Creating;
         let desired = if creating { Desired::Creating } else { Desired::Running };
         let job = JobRecord { desired, spec: spec.clone(), ..job.clone() };
-        tracing::info!(job = %job.name, "{:?}: {}", plan.action, plan.changes.join("; "));
+        tracing::info!(job = %job.name, changes = plan.changes.join("; "), "{:?}", plan.action);
         self.put(job.clone(), Expected::At(revision))?;
         if creating { self.finish_creating(&job) } else { self.launch(&job) }
     }

@@ -3,6 +3,7 @@
 //! Owns what is deployed: the control topic, the plan of every change before it is made, the running
 //! tasks. Never touches a record. Read `spec`, then `plan`, then `manager`, then `swap`.
 
+pub mod check;
 mod error;
 mod facts;
 pub mod host;
