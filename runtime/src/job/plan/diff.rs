@@ -126,7 +126,7 @@ fn compare_operators(
             difference.changes.push(format!("{place}.parameters: {}", changed_parameters(old, operator)));
         }
         if let Some(running) = job.modules.get(&operator.id) {
-            compare_module(operator, running, graph, facts, difference, findings);
+            compare_module((&job.name, operator), running, graph, facts, difference, findings);
         }
     }
     for old in job.spec.operators.iter().filter(|old| !spec.operators.iter().any(|new| new.id == old.id)) {
@@ -136,7 +136,7 @@ fn compare_operators(
 
 /// Another module comes in by a swap, which keeps state and can be taken back; never by an apply.
 fn compare_module(
-    operator: &OperatorSpec,
+    (job, operator): (&str, &OperatorSpec),
     running: &ModuleId,
     graph: Option<&Graph>,
     facts: &Facts,
@@ -151,7 +151,7 @@ fn compare_module(
         findings.refuse(
             format!("operators[{}].module", operator.id),
             format!("the job runs {running}, the spec names {}@{}", found.module.name, found.module.version),
-            format!("swap it: `forebay job swap <job> {} {}`", operator.id, operator.module),
+            format!("swap it: `forebay job swap {job} {} {}`", operator.id, operator.module),
         );
     }
 }
