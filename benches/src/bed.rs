@@ -1,0 +1,225 @@
+//! A bed to measure one task in: an embedded log, its topics, and a task with one operator.
+//!
+//! The task is the runtime's own, on a thread of its own, with its defaults: nothing is shortened.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use forebay::codec::{Decode, EventTimeRule, FieldPath, KeyRule, SourceCodec, TimeUnit};
+use forebay::env::SystemClock;
+use forebay::log::embedded::{Embedded, Settings};
+use forebay::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
+use forebay::model::{NextOffset, PartitionBatch, PartitionId, Uid, murmur2};
+use forebay::operator::ModuleRef;
+use forebay::task::handle::{Command, Phase, TaskHandle, TaskStatus};
+use forebay::task::plan::*;
+use forebay::watermark::WatermarkSettings;
+
+use crate::Outcome;
+use crate::modules::Known;
+
+const JOB: &str = "bench";
+const MAX_RECORD_BYTES: u32 = 1 << 20;
+pub const OUTPUT: &str = "output";
+
+/// An embedded log and what is needed to run tasks over it.
+pub struct Bed {
+    pub log: Arc<Embedded>,
+    state_dir: std::path::PathBuf,
+}
+
+/// One input of the operator.
+pub struct Input {
+    pub topic: &'static str,
+    /// Field and unit of the event time; `None` = the record's timestamp.
+    pub event_time: Option<(&'static str, TimeUnit)>,
+}
+
+/// What a task is to run.
+pub struct Job {
+    pub inputs: Vec<Input>,
+    pub module: ModuleRef,
+    pub settings: TaskSettings,
+}
+
+impl Bed {
+    pub fn open(dir: &Path) -> Outcome<Self> {
+        Ok(Self { log: Embedded::open(&dir.join("log"), Settings::default())?, state_dir: dir.join("state") })
+    }
+
+    pub fn create_topic(&self, name: &str, partitions: u32) -> Outcome<TopicRef> {
+        let spec =
+            TopicSpec { name: name.into(), partitions, cleanup: Cleanup::Delete, max_record_bytes: MAX_RECORD_BYTES };
+        self.log.create_topic(&spec)?;
+        self.topic(name)
+    }
+
+    pub fn topic(&self, name: &str) -> Outcome<TopicRef> {
+        let info = self.log.topic(name)?;
+        let (partitions, max_record_bytes) = (info.spec.partitions, info.spec.max_record_bytes);
+        Ok(TopicRef { name: info.spec.name, id: info.id, partitions, max_record_bytes })
+    }
+
+    /// Empty topics and no state for what the job writes; its inputs stay.
+    pub fn make_anew(&self) -> Outcome {
+        for name in [OUTPUT, "dead-letters", "changelog"] {
+            // Absent before the first run.
+            drop(self.log.delete_topic(name));
+            self.create_topic(name, 1)?;
+        }
+        match std::fs::remove_dir_all(&self.state_dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn plan(&self, job: &Job, uid: Uid) -> Outcome<TaskPlan> {
+        let sources = job.inputs.iter().map(|input| self.source(input)).collect::<Outcome<Vec<_>>>()?;
+        Ok(TaskPlan {
+            job: JobIdentity { name: JOB.into(), uid, incarnation: 1 },
+            stage: "main".into(),
+            task: 0,
+            parallelism: 1,
+            operators: vec![OperatorPlan {
+                id: "operator".into(),
+                inputs: (0..sources.len()).map(|source| (Origin::Source(source), source as u8)).collect(),
+                module: job.module.clone(),
+            }],
+            sources,
+            sinks: vec![SinkPlan {
+                id: "out".into(),
+                topic: self.topic(OUTPUT)?,
+                from: Origin::Output { operator: 0, output: 0 },
+                timestamp: SinkTimestamp::EventTime,
+            }],
+            bad_records: BadRecordPolicy::DeadLetter,
+            dead_letters: self.topic("dead-letters")?,
+            changelog: self.topic("changelog")?,
+            settings: job.settings.clone(),
+            state_dir: self.state_dir.clone(),
+        })
+    }
+
+    fn source(&self, input: &Input) -> Outcome<SourcePlan> {
+        let topic = self.topic(input.topic)?;
+        let event_time = match input.event_time {
+            Some((field, unit)) => EventTimeRule::Field { path: FieldPath::parse(field)?, unit },
+            None => EventTimeRule::RecordTimestamp,
+        };
+        let codec = SourceCodec { decode: Decode::Json, key: KeyRule::RecordKey, event_time, ..SourceCodec::default() };
+        Ok(SourcePlan {
+            id: input.topic.into(),
+            partitions: (0..topic.partitions as PartitionId).collect(),
+            start: vec![NextOffset(0); topic.partitions as usize],
+            topic,
+            codec,
+            watermark: WatermarkSettings {
+                out_of_orderness: Duration::from_secs(2),
+                idle_after: Some(Duration::from_secs(1)),
+            },
+            keyed: true,
+        })
+    }
+
+    /// Writes header 0.
+    pub fn deploy(&self, plan: &TaskPlan) -> Outcome {
+        Ok(forebay::task::deploy(plan, self.log.as_ref())?)
+    }
+
+    pub fn spawn(&self, plan: TaskPlan, modules: Vec<ModuleRef>) -> Outcome<Running> {
+        let handle = forebay::task::spawn(plan, self.log.clone(), Arc::new(Known(modules)), SystemClock::shared())?;
+        Ok(Running { handle })
+    }
+
+    /// Appends records where Kafka's partitioner puts them, in batches.
+    pub fn fill(&self, topic: &TopicRef, records: impl Iterator<Item = (Vec<u8>, Vec<u8>, i64)>) -> Outcome<u64> {
+        const BATCH: usize = 1_000;
+        let partitions = 0..topic.partitions as PartitionId;
+        let mut batches: Vec<_> = partitions.map(|partition| PartitionBatch::new(&topic.name, partition)).collect();
+        let mut count = 0;
+        for (key, value, timestamp_ms) in records {
+            let batch = &mut batches[murmur2::partition(&key, topic.partitions) as usize];
+            batch.push(-1, timestamp_ms, Some(&key), Some(&value));
+            count += 1;
+            if batch.len() == BATCH {
+                self.log.produce(batch)?;
+                batch.clear();
+            }
+        }
+        for batch in batches.iter().filter(|batch| !batch.is_empty()) {
+            self.log.produce(batch)?;
+        }
+        Ok(count)
+    }
+
+    /// A reader of the output topic, at its present end.
+    pub fn output_reader(&self) -> Outcome<Box<dyn forebay::log::Reader>> {
+        let topic = self.topic(OUTPUT)?;
+        let mut reader = self.log.reader(Isolation::ReadCommitted)?;
+        let offset = self.log.end_offset(OUTPUT, 0, Isolation::ReadCommitted)?;
+        reader.assign(&[Assignment { topic: topic.name, id: topic.id, partition: 0, offset }])?;
+        Ok(reader)
+    }
+}
+
+/// What one poll of a measuring reader may bring.
+pub const LARGE: Budget = Budget { max_records: 100_000, max_bytes: 64 << 20 };
+
+/// A task at work.
+pub struct Running {
+    handle: TaskHandle,
+}
+
+/// Where a task stood at a moment.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    pub at: Instant,
+    pub records: u64,
+    pub thread_cpu: Duration,
+    pub process_cpu: Duration,
+}
+
+impl Running {
+    pub fn status(&self) -> Outcome<TaskStatus> {
+        let status = self.handle.status();
+        match (status.phase, status.error) {
+            (Phase::Failed, error) => Err(error.unwrap_or_default().into()),
+            (_, error) => Ok(TaskStatus { error, ..self.handle.status() }),
+        }
+    }
+
+    /// Waits until this many records have been committed.
+    pub fn wait_for(&self, records: u64) -> Outcome<Mark> {
+        loop {
+            let status = self.status()?;
+            if status.records_in >= records {
+                return Ok(Mark {
+                    at: Instant::now(),
+                    records: status.records_in,
+                    thread_cpu: crate::measure::cpu_of_thread(&format!("{JOB}-0")).unwrap_or_default(),
+                    process_cpu: crate::measure::process_cpu(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Between the first epoch that has passed `from` records and the first that has passed `to`.
+    pub fn measure(&self, records: Range<u64>) -> Outcome<[Mark; 2]> {
+        Ok([self.wait_for(records.start)?, self.wait_for(records.end)?])
+    }
+
+    pub fn ask<T>(&self, command: impl FnOnce(mpsc::Sender<Result<T, String>>) -> Command) -> Outcome<T> {
+        let (reply, answer) = mpsc::channel();
+        self.handle.send(command(reply));
+        Ok(answer.recv().map_err(|_| "the task ended before it answered")??)
+    }
+
+    pub fn stop(mut self) {
+        self.handle.send(Command::Stop);
+        self.handle.join();
+    }
+}
