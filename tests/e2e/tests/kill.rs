@@ -1,6 +1,8 @@
 //! kill -9 in a loop, at random moments and at every named failpoint, while records flow: nothing may be missing,
 //! twice or different in the end. And a swap that dies at either side of its switch.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,12 @@
 //! A server under test with the example jobs on it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    dead_code,
+    reason = "helpers of tests, and not every test needs all of them"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
