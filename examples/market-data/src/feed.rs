@@ -4,6 +4,7 @@
 //! far it has come, whatever became of the call that broke.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::api::{Client, Error};
@@ -14,17 +15,37 @@ const MAX_RECORDS: usize = 2_000;
 const TICK: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How event time passes: `speed` times as fast as the clock from `start_ms` on; `None` = as fast as it goes.
-#[derive(Clone, Copy, Debug)]
+/// How event time passes: `speed` times as fast as the clock from `start_ms` on (`None` = as fast as it goes), and
+/// no further than the gate.
+#[derive(Clone, Debug)]
 pub struct Pace {
     pub started: Instant,
     pub start_ms: i64,
     pub speed: Option<f64>,
+    gate_ms: Arc<AtomicI64>,
 }
 
 impl Pace {
+    /// From now on, with the gate open.
+    pub fn new(start_ms: i64, speed: Option<f64>) -> Self {
+        Self { started: Instant::now(), start_ms, speed, gate_ms: Arc::new(AtomicI64::new(i64::MAX)) }
+    }
+
+    pub fn at_once() -> Self {
+        Self::new(0, None)
+    }
+
+    /// Holds back what arrives after this time, for all who share this pace.
+    pub fn hold_at(&self, time_ms: i64) {
+        self.gate_ms.store(time_ms, Ordering::SeqCst);
+    }
+
     /// What has arrived by now.
     pub fn now_ms(&self) -> i64 {
+        self.replayed_ms().min(self.gate_ms.load(Ordering::SeqCst))
+    }
+
+    fn replayed_ms(&self) -> i64 {
         self.speed.map_or(i64::MAX, |speed| self.start_ms + (self.started.elapsed().as_secs_f64() * 1e3 * speed) as i64)
     }
 }
@@ -33,7 +54,7 @@ impl Pace {
 /// server refuses the records.
 pub async fn feed(client: Client, input: Arc<Partitioned>, pace: Pace) -> Result<(), Error> {
     loop {
-        match go_on(&client, &input, pace).await {
+        match go_on(&client, &input, &pace).await {
             Ok(()) => return Ok(()),
             Err(error)
                 if matches!(error.code, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown) =>
@@ -46,7 +67,7 @@ pub async fn feed(client: Client, input: Arc<Partitioned>, pace: Pace) -> Result
 }
 
 /// Goes on from where the topic ends.
-async fn go_on(client: &Client, input: &Partitioned, pace: Pace) -> Result<(), Error> {
+async fn go_on(client: &Client, input: &Partitioned, pace: &Pace) -> Result<(), Error> {
     let ends = client.offsets(&input.topic).await?;
     let mut next: Vec<usize> = ends.iter().map(|(_, end)| *end as usize).collect();
     loop {

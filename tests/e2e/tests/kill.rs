@@ -6,7 +6,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Bench, START_MS, deploy, finish, pipelines, until};
 use market_data::feed::{Pace, feed};
@@ -44,7 +44,7 @@ async fn nothing_is_lost_or_doubled_by_kills_at_any_place() {
     bench.server.kill();
 
     // One feed lives through all rounds; it would take longer than they do.
-    let pace = Pace { started: Instant::now(), start_ms: START_MS, speed: Some(12.0) };
+    let pace = Pace::new(START_MS, Some(12.0));
     let feeding = tokio::spawn(feed(client, Arc::clone(&pipelines[0].orders), pace));
     let mut random = Random::new(4_711);
     let (mut inside, mut committed) = (0, 0);
@@ -97,7 +97,7 @@ async fn a_swap_that_dies_at_its_switch_is_whole_or_never_was() {
         let failpoint = Failpoint::on_demand(place, bench.folder.path());
         let client = bench.server.start(Some(&failpoint)).await.unwrap();
         deploy(&client, &pipelines).await;
-        let pace = Pace { started: Instant::now(), start_ms: START_MS, speed: Some(100.0) };
+        let pace = Pace::new(START_MS, Some(100.0));
         let feeding = tokio::spawn(feed(client.clone(), Arc::clone(&pipelines[0].orders), pace));
         until(&client, "liquidity", |job| common::read_of(job, "orders") > 5_000).await;
 
@@ -127,7 +127,7 @@ async fn timers_set_before_a_crash_fire_once_after_it() {
     let cut = |records: &Vec<_>| records[..records.len() - 1].to_vec();
     let first = Partitioned { topic: orders.topic.clone(), partitions: orders.partitions.iter().map(cut).collect() };
     let fed = first.len() as i64;
-    feed(client.clone(), Arc::new(first), common::at_once()).await.unwrap();
+    feed(client.clone(), Arc::new(first), Pace::at_once()).await.unwrap();
     until(&client, "liquidity", |job| common::read_of(job, "orders") == fed).await;
     let before = client.consume("liquidity-ticks").await.unwrap().len();
     bench.server.kill();

@@ -12,7 +12,13 @@ pub struct Calibration {
     pub changed: f64,
 }
 
-pub const MEAN_GAP_MS: f64 = 5.97;
+impl Calibration {
+    /// Of the gaps as they are drawn: straight lines between the quantiles.
+    pub fn mean_gap_ms(&self) -> f64 {
+        let steps = self.gap_ms.windows(2);
+        steps.clone().map(|step| (step[0] + step[1]) / 2.0).sum::<f64>() / steps.len() as f64
+    }
+}
 
 pub const BITSTAMP: Calibration = Calibration {
     gap_ms: [

@@ -3,7 +3,7 @@
 //! Seeded: the same settings give the same bytes for ever. Instruments are drawn by Zipf's law, arrivals come in
 //! bursts, a known share is late or malformed. What is wrong shows only in the records' bytes.
 
-use super::calibration::{BITSTAMP, MEAN_GAP_MS};
+use super::calibration::BITSTAMP;
 use super::order::{Action, Instrument, Order, Side};
 use super::partitioned::{Partitioned, Record};
 use crate::decimal;
@@ -41,11 +41,12 @@ pub fn generate(settings: &Settings) -> Generated {
     let mut orders = Partitioned::new("orders", settings.partitions);
     let mut arrival = settings.start_ms as f64;
     let mean_gap = settings.span_ms as f64 / settings.records.max(1) as f64;
+    let stretch = mean_gap / BITSTAMP.mean_gap_ms();
     for sequence in 0..settings.records {
         // Every eighth part of the time is a burst at four times the rate, mostly in one symbol.
         let burst = (sequence * 64 / settings.records.max(1)) % 8 == 3;
         let pace = if burst { 0.28 } else { 1.1 };
-        arrival += market.random.from_quantiles(&BITSTAMP.gap_ms) / MEAN_GAP_MS * mean_gap * pace;
+        arrival += market.random.from_quantiles(&BITSTAMP.gap_ms) * stretch * pace;
         let order = market.event(sequence as u64, arrival as i64, burst);
         market.record(order, &mut orders);
     }
@@ -271,7 +272,7 @@ mod tests {
         let generated = generate(&Settings { malformed: 0.0, partitions: 1, ..settings() });
         let records = &generated.orders.partitions[0];
         let covered = records[records.len() - 1].timestamp_ms - records[0].timestamp_ms;
-        assert!((300_000..900_000).contains(&covered), "{covered}");
+        assert!((500_000..700_000).contains(&covered), "{covered}");
         let share = |word: &str| {
             let has =
                 |record: &&Record| record.value.as_ref().is_some_and(|v| String::from_utf8_lossy(v).contains(word));

@@ -30,6 +30,10 @@ const SEED: u64 = 20_260_502;
 /// The course of the show, as shares of the input that is committed.
 const SWAP_AT: f64 = 0.4;
 const KILL_AT: f64 = 0.7;
+/// What arrives after these shares of the input waits for the swap to begin, and for the crash: so neither can
+/// come too late, however fast the rest goes.
+const HOLD_FOR_SWAP: f64 = 0.6;
+const HOLD_FOR_KILL: f64 = 0.85;
 /// Without any progress for this long something is wrong.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -107,9 +111,8 @@ async fn deploy(client: &Client, pipelines: &[Pipeline], options: &Options) -> R
             client.create_topic(topic, PARTITIONS).await?;
         }
     }
-    let at_once = Pace { started: Instant::now(), start_ms: 0, speed: None };
     for instruments in pipelines.iter().filter_map(Pipeline::instruments) {
-        feed(client.clone(), Arc::clone(instruments), at_once).await?;
+        feed(client.clone(), Arc::clone(instruments), Pace::at_once()).await?;
     }
     for pipeline in pipelines {
         let applied = client.apply(&pipeline.spec).await?;
@@ -160,12 +163,13 @@ struct Show {
 
 impl Show {
     fn begin(client: Client, pipelines: Vec<Pipeline>, speed: Option<f64>, server: Server) -> Self {
-        let pace = Pace { started: Instant::now(), start_ms: START_MS, speed };
+        let pace = Pace::new(START_MS, speed);
+        pace.hold_at(arrival_of(&pipelines, HOLD_FOR_SWAP));
         let mut feeds = JoinSet::new();
         let mut fed = std::collections::HashSet::new();
         for pipeline in &pipelines {
             if fed.insert(pipeline.orders.topic.clone()) {
-                feeds.spawn(feed(client.clone(), Arc::clone(&pipeline.orders), pace));
+                feeds.spawn(feed(client.clone(), Arc::clone(&pipeline.orders), pace.clone()));
             }
         }
         let (display, notes) = (Display::new(), Vec::new());
@@ -190,6 +194,7 @@ impl Show {
             let share = committed as f64 / total as f64;
             if share >= SWAP_AT && !self.swapped {
                 self.swapped = true;
+                self.pace.hold_at(arrival_of(&self.pipelines, HOLD_FOR_KILL));
                 swap = Some(tokio::spawn(swap_liquidity(self.client.clone(), self.liquidity_jobs())));
             } else if share >= KILL_AT && !self.killed && swap.is_none() {
                 self.killed = true;
@@ -234,6 +239,7 @@ impl Show {
     async fn crash(&mut self, failpoint: &Failpoint) -> Result<(), Failure> {
         use std::os::unix::process::ExitStatusExt as _;
         failpoint.arm()?;
+        self.pace.hold_at(i64::MAX);
         let armed = Instant::now();
         let status = loop {
             if let Some(status) = self.server.exited() {
@@ -291,6 +297,14 @@ impl Show {
         );
         Ok(good)
     }
+}
+
+/// When this share of all orders has arrived.
+fn arrival_of(pipelines: &[Pipeline], share: f64) -> i64 {
+    let records = pipelines.iter().flat_map(|pipeline| pipeline.orders.partitions.iter().flatten());
+    let mut times: Vec<i64> = records.map(|record| record.timestamp_ms).collect();
+    let at = (times.len() as f64 * share) as usize;
+    *times.select_nth_unstable(at).1
 }
 
 fn take_finished<T>(task: &mut Option<JoinHandle<T>>) -> Option<JoinHandle<T>> {

@@ -61,17 +61,13 @@ pub async fn deploy(client: &Client, pipelines: &[Pipeline]) {
         }
     }
     for instruments in pipelines.iter().filter_map(Pipeline::instruments) {
-        feed(client.clone(), Arc::clone(instruments), at_once()).await.unwrap();
+        feed(client.clone(), Arc::clone(instruments), Pace::at_once()).await.unwrap();
     }
     for pipeline in pipelines {
         client.apply(&pipeline.spec).await.unwrap();
         let expected = pipeline.instruments().map_or(0, |instruments| instruments.len() as i64);
         until(client, &pipeline.job, |job| read_of(job, "instruments") == expected).await;
     }
-}
-
-pub fn at_once() -> Pace {
-    Pace { started: Instant::now(), start_ms: START_MS, speed: None }
 }
 
 pub fn read_of(job: &Job, source: &str) -> i64 {
@@ -100,7 +96,7 @@ pub async fn until(client: &Client, name: &str, is_so: impl Fn(&Job) -> bool) ->
 /// Feeds what is left, waits for the end and compares everything with the plain computation.
 pub async fn finish(client: &Client, pipelines: &[Pipeline]) {
     for pipeline in pipelines {
-        feed(client.clone(), Arc::clone(&pipeline.orders), at_once()).await.unwrap();
+        feed(client.clone(), Arc::clone(&pipeline.orders), Pace::at_once()).await.unwrap();
     }
     for pipeline in pipelines {
         until(client, &pipeline.job, |job| pipeline.is_done(job)).await;
