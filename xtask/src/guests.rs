@@ -67,21 +67,39 @@ fn selected(root: &Path, names: &[&str]) -> Result<Vec<Guest>, String> {
 /// the prefix `guest-` that keeps test guests apart from other crates.
 fn guests(root: &Path) -> Result<Vec<Guest>, String> {
     let workspace = root.join(WORKSPACE);
-    let members = read(&workspace.join("Cargo.toml"))?;
-    let members = members.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
-    let (members, _) = members.ok_or_else(|| format!("{WORKSPACE}/Cargo.toml lists no members"))?;
     let mut guests = Vec::new();
-    for member in members.split('"').skip(1).step_by(2).filter(|member| *member != ".") {
-        let manifest = read(&workspace.join(member).join("Cargo.toml"))?;
+    for member in members(&workspace)? {
+        let manifest = read(&member.join("Cargo.toml"))?;
         if !manifest.contains("\"cdylib\"") {
             continue;
         }
         let package = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-        let package = package.ok_or_else(|| format!("{member}/Cargo.toml has no package name"))?.to_owned();
+        let package = package.ok_or_else(|| format!("{}/Cargo.toml has no package name", member.display()))?.to_owned();
         let name = package.strip_prefix("guest-").unwrap_or(&package).to_owned();
         guests.push(Guest { package, name });
     }
     Ok(guests)
+}
+
+/// The folders that the workspace's manifest lists, those behind a `*` in order of their names.
+fn members(workspace: &Path) -> Result<Vec<PathBuf>, String> {
+    let manifest = read(&workspace.join("Cargo.toml"))?;
+    let listed = manifest.split_once("members = [").and_then(|(_, rest)| rest.split_once(']'));
+    let (listed, _) = listed.ok_or_else(|| format!("{WORKSPACE}/Cargo.toml lists no members"))?;
+    let mut members = Vec::new();
+    for member in listed.split('"').skip(1).step_by(2).filter(|member| *member != ".") {
+        let Some(folder) = member.strip_suffix("/*") else {
+            members.push(workspace.join(member));
+            continue;
+        };
+        let folder = workspace.join(folder);
+        let entries = fs::read_dir(&folder).map_err(|error| format!("list {}: {error}", folder.display()))?;
+        let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        found.retain(|member| member.join("Cargo.toml").is_file());
+        found.sort();
+        members.append(&mut found);
+    }
+    Ok(members)
 }
 
 fn read(path: &Path) -> Result<String, String> {
