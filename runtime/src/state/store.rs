@@ -81,6 +81,8 @@ pub(super) struct Store {
     hasher: FxSeededState,
     waiting: Waiting,
     writing: Option<Writing>,
+    /// Emptied, for the next changes.
+    spare: Waiting,
     /// In RocksDB's memory.
     unflushed_bytes: usize,
     unflushed_epochs: u64,
@@ -107,6 +109,7 @@ impl Store {
             hasher,
             waiting: Waiting::default(),
             writing: None,
+            spare: Waiting::default(),
             unflushed_bytes: 0,
             unflushed_epochs: 0,
         };
@@ -199,7 +202,7 @@ impl Store {
 
     fn start_writing(&mut self) -> Result<(), Error> {
         self.finish_writing()?;
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
         self.unflushed_bytes += waiting.byte_len();
         self.unflushed_epochs += waiting.epochs();
         let Policy { flush_bytes, flush_epochs, .. } = self.policy;
@@ -215,7 +218,11 @@ impl Store {
     fn finish_writing(&mut self) -> Result<(), Error> {
         let doing = "write epochs to the state";
         match self.writing.take().map(Writing::finish) {
-            None | Some(Some(Ok(()))) => Ok(()),
+            None => Ok(()),
+            Some(Some(Ok(spare))) => {
+                self.spare = spare;
+                Ok(())
+            }
             Some(Some(Err(e))) => Err(Error::rocksdb(doing, &self.dir, &e)),
             Some(None) => Err(self.failed(doing, "the writer's thread ended without an answer".to_owned())),
         }

@@ -56,6 +56,11 @@ impl Waiting {
         self.changes.byte_len()
     }
 
+    fn clear(&mut self) {
+        self.changes.clear();
+        (self.marker, self.epochs) = (None, 0);
+    }
+
     /// One batch: all changes in order, with their marker.
     fn batch(&self) -> WriteBatch {
         let mut order: Vec<(&[u8], u32)> = self.changes.writes().map(|(at, _, _, key)| (key, at)).collect();
@@ -108,8 +113,12 @@ impl Writing {
         self.changes.byte_len()
     }
 
-    /// Waits for the thread. `None` where it ended by a panic.
-    pub(super) fn finish(self) -> Option<Result<(), rocksdb::Error>> {
-        self.thread.join().ok()
+    /// Waits for the thread, and gives the memory back for the next changes. `None` where the thread
+    /// ended by a panic.
+    pub(super) fn finish(self) -> Option<Result<Waiting, rocksdb::Error>> {
+        let written = self.thread.join().ok()?;
+        let mut spare = Arc::into_inner(self.changes).unwrap_or_default();
+        spare.clear();
+        Some(written.map(|()| spare))
     }
 }
