@@ -169,12 +169,15 @@ impl Shared {
         let doing = || format!("delete topic {}", topic.name());
         let _removal = topic.removal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut append = self.appending.lock()?;
+        if topic.is_deleted() {
+            return Err(Error::UnknownTopic(topic.name().to_owned()));
+        }
         append.delete(&keys::topic(topic.name()));
         for (from, to) in keys::of_topic(topic.info.id) {
             append.delete_range(&from, &to);
         }
         // Before the lock is free again: nothing may be appended behind the range that was deleted.
-        append.write(&self.store, &doing, |_| topic.deleted.store(true, Ordering::Release))?;
+        append.write(&self.store, &doing, |_| self.topics.remove(topic))?;
         for (from, to) in keys::of_topic(topic.info.id) {
             self.store.drop_files(&from, &to);
         }
@@ -211,16 +214,19 @@ impl Shared {
 
 impl Log for Embedded {
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error> {
+        let mut append = self.shared.appending.lock()?;
+        self.shared.topics.check_new(spec)?;
         let info = TopicInfo { id: TopicId::random(), spec: spec.clone() };
-        self.shared.topics.create(info, |info| {
-            let mut append = self.shared.appending.lock()?;
-            append.put(&keys::topic(&spec.name), &keys::topic_to_bytes(info)?);
-            append.write(&self.shared.store, &|| format!("create topic {}", spec.name), |_| ())
-        })
+        append.put(&keys::topic(&spec.name), &keys::topic_to_bytes(&info)?);
+        append.write(&self.shared.store, &|| format!("create topic {}", spec.name), |_| {
+            self.shared.topics.insert(info.clone());
+        })?;
+        Ok(info)
     }
 
     fn delete_topic(&self, name: &str) -> Result<(), Error> {
-        self.shared.topics.delete(name, |topic| self.shared.remove_topic(topic))?;
+        let topic = self.shared.topics.get(name)?;
+        self.shared.remove_topic(&topic)?;
         self.shared.news.announce();
         Ok(())
     }

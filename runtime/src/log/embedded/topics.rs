@@ -86,7 +86,8 @@ impl Topic {
     }
 }
 
-/// The topics that exist, by name.
+/// The topics that exist, by name. Changed only under the append lock; its own lock is taken after that
+/// one and never held across anything.
 #[derive(Default)]
 pub struct Topics(RwLock<HashMap<String, Arc<Topic>>>);
 
@@ -121,29 +122,26 @@ impl Topics {
         infos
     }
 
-    /// Adds a topic once `persist` has written it.
-    pub fn create(
-        &self,
-        info: TopicInfo,
-        persist: impl FnOnce(&TopicInfo) -> Result<(), Error>,
-    ) -> Result<TopicInfo, Error> {
-        check(&info.spec)?;
-        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if topics.contains_key(&info.spec.name) {
-            return Err(Error::TopicExists(info.spec.name));
+    /// # Errors
+    /// [`Error::TopicExists`], [`Error::InvalidTopic`].
+    pub fn check_new(&self, spec: &TopicSpec) -> Result<(), Error> {
+        check(spec)?;
+        match self.get(&spec.name) {
+            Ok(_) => Err(Error::TopicExists(spec.name.clone())),
+            Err(_) => Ok(()),
         }
-        persist(&info)?;
-        topics.insert(info.spec.name.clone(), Arc::new(Topic::new(info.clone())));
-        Ok(info)
     }
 
-    /// Removes a topic once `persist` has.
-    pub fn delete(&self, name: &str, persist: impl FnOnce(&Topic) -> Result<(), Error>) -> Result<(), Error> {
+    /// Adds a topic that the store holds.
+    pub fn insert(&self, info: TopicInfo) {
         let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.get(name).ok_or_else(|| Error::UnknownTopic(name.to_owned()))?;
-        persist(topic)?;
-        topics.remove(name);
-        Ok(())
+        topics.insert(info.spec.name.clone(), Arc::new(Topic::new(info)));
+    }
+
+    /// Takes out a topic that the store holds no more.
+    pub fn remove(&self, topic: &Topic) {
+        topic.deleted.store(true, Ordering::Release);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(topic.name());
     }
 
     /// The error for whoever still holds `topic` after it was deleted.
