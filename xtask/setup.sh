@@ -62,7 +62,6 @@ choose_rust() {
 choose_compiler() {
     if command -v ccache >/dev/null; then
         export CC="${CC:-ccache cc}" CXX="${CXX:-ccache c++}"
-        export CCACHE_DIR="${CCACHE_DIR:-$FOREBAY_CACHE/ccache}" CCACHE_MAXSIZE="${CCACHE_MAXSIZE:-2G}"
     fi
 }
 

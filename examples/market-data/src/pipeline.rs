@@ -3,10 +3,13 @@
 //! Owns the four jobs of the show (`jobs/*.yaml`); tests make further ones. Asks the server for everything it
 //! compares, and believes it only about where a swap fell.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::api::proto::{Job, SwapPhase, TaskPhase};
-use crate::api::{Client, Error};
+use crate::api::{Client, Error, Seen};
 use crate::input::generator::{Generated, MAX_VALUE_BYTES};
 use crate::input::order::Order;
 use crate::input::partitioned::{Partitioned, Record, partition_of};
@@ -57,7 +60,7 @@ pub fn bitstamp(events: &[Order], partitions: usize) -> Vec<Pipeline> {
     let by_id = keyed_by("bitstamp-orders", partitions, events, |order| order.id.to_string());
     let by_level = keyed_by("bitstamp-levels", partitions, events, |order| crate::decimal::format(order.price));
     let mut instruments = Partitioned::new("bitstamp-instruments", partitions);
-    let mut known = std::collections::HashSet::new();
+    let mut known = HashSet::new();
     for order in events.iter().filter(|order| known.insert(order.id)) {
         let instrument = real::instrument(order.exchange_timestamp);
         let (key, value) = (order.id.to_string().into_bytes(), instrument.json().into_bytes());
@@ -149,9 +152,9 @@ impl Pipeline {
                 verdicts.push(judge::dead_letters(&self.orders, &expected.refusals, &letters));
             }
             Kind::Liquidity { sink, ticks } => {
-                let swap_at = swap_at(&client.job(&self.job).await?);
-                let expected = liquidity::expected(&self.orders, &RULES, &swap_at);
                 let seen = client.consume(sink).await?;
+                let swap_at = swap_at(&self.orders, &client.job(&self.job).await?, &seen);
+                let expected = liquidity::expected(&self.orders, &RULES, &swap_at);
                 verdicts.push(judge::outputs(sink, &expected, &seen, |summary| (&summary.text, summary.event_time_ms)));
                 verdicts.push(judge::counters(&format!("counters in {sink}"), &seen));
                 verdicts.push(judge::ticks(ticks, &expected, &client.consume(ticks).await?, self.passed_ms()));
@@ -162,11 +165,32 @@ impl Pipeline {
     }
 }
 
-/// Where each partition changed to the version that runs now, as the swap's own record says.
-fn swap_at(job: &Job) -> SwapAt {
-    let swapped =
-        |phase: i32| [SwapPhase::Switching, SwapPhase::Probation, SwapPhase::Done].iter().any(|p| *p as i32 == phase);
-    let Some(swap) = job.swap.as_ref().filter(|swap| swapped(swap.phase)) else { return SwapAt::new() };
-    let from = swap.tasks.iter().flat_map(|task| &task.from);
-    from.map(|position| (position.partition as usize, position.next_offset)).collect()
+/// Where each partition changed to v2. The swap's own record says so, unless the server died between the commit
+/// of a task's switch and the note of it; then the outputs say which was v2's first record, and the judge finds
+/// out whether all before it are v1's and all behind it v2's.
+fn swap_at(orders: &Partitioned, job: &Job, summaries: &[Seen]) -> SwapAt {
+    let swap = job.swap.as_ref();
+    let noted = swap.iter().flat_map(|swap| &swap.tasks).flat_map(|task| &task.from);
+    let noted: SwapAt = noted.map(|position| (position.partition as usize, position.next_offset)).collect();
+    let went_back = [SwapPhase::Abandoned, SwapPhase::RollingBack, SwapPhase::RolledBack];
+    let ended_well = swap.is_some_and(|swap| went_back.iter().all(|phase| *phase as i32 != swap.phase));
+    if ended_well && noted.len() == orders.partitions.len() { noted } else { first_of_v2(orders, summaries) }
+}
+
+fn first_of_v2(orders: &Partitioned, summaries: &[Seen]) -> SwapAt {
+    let sequence = |json: &[u8]| serde_json::from_slice::<Value>(json).ok()?.get("sequence")?.as_u64();
+    let is_v2 = |json: &[u8]| serde_json::from_slice::<Value>(json).is_ok_and(|summary| summary["version"] == 2);
+    let of_v2: HashSet<u64> = summaries
+        .iter()
+        .filter_map(|seen| seen.value.as_deref().filter(|json| is_v2(json)).and_then(sequence))
+        .collect();
+    let first = |records: &Vec<Record>| {
+        let sequences = records.iter().map(|record| record.value.as_deref().and_then(sequence));
+        sequences
+            .enumerate()
+            .find(|(_, sequence)| sequence.is_some_and(|s| of_v2.contains(&s)))
+            .map(|(at, _)| at as i64)
+    };
+    let partitions = orders.partitions.iter().enumerate();
+    partitions.filter_map(|(partition, records)| Some((partition, first(records)?))).collect()
 }
