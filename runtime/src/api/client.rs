@@ -27,10 +27,23 @@ pub enum Error {
     Address(String),
     #[error("connect to {server}: {found}; start a server with `forebay dev`, or name another with --server")]
     Unreachable { server: String, found: String },
+    #[error("the connection to the server broke: {0}; look at what was done before trying again")]
+    Broken(String),
     #[error("{}", .0.message())]
-    Refused(#[from] tonic::Status),
+    Refused(tonic::Status),
     #[error("read {path}: {source}")]
     File { path: String, source: std::io::Error },
+}
+
+impl From<tonic::Status> for Error {
+    /// What the server said, or that it said nothing: then nobody knows here what was done.
+    fn from(status: tonic::Status) -> Self {
+        let source = std::error::Error::source(&status);
+        match source.filter(|source| source.is::<tonic::transport::Error>()) {
+            Some(source) => Self::Broken(innermost(source)),
+            None => Self::Refused(status),
+        }
+    }
 }
 
 /// Cheap to clone: all clones share one connection.

@@ -21,3 +21,6 @@ pub mod proto {
     /// The API's descriptors, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/forebay.v1.descriptors.bin"));
 }
+
+#[cfg(test)]
+mod tests;

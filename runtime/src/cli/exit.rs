@@ -47,7 +47,7 @@ impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         let exit = match &error {
             client::Error::Address(_) | client::Error::File { .. } => Exit::Invalid,
-            client::Error::Unreachable { .. } => Exit::Unavailable,
+            client::Error::Unreachable { .. } | client::Error::Broken(_) => Exit::Unavailable,
             client::Error::Refused(status) => of_code(status.code()),
         };
         Self { exit, message: error.to_string() }

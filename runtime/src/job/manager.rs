@@ -421,3 +421,6 @@ fn state(job: &JobRecord, failed: bool, tasks: &[TaskView]) -> State {
         State::Starting
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,3 +19,6 @@ pub mod store;
 mod swap;
 
 pub use error::Error;
+
+#[cfg(test)]
+mod fakes;

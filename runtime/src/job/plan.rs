@@ -163,3 +163,6 @@ pub fn module_ref(found: &FoundModule, given: &BTreeMap<String, String>) -> Modu
         parameters: declared.iter().filter_map(|p| Some((p.name.clone(), value(&p.name, &p.preset)?))).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,3 +282,6 @@ fn apply(inner: &mut Inner, batch: &PartitionBatch) -> Result<(), Error> {
     inner.view.records = Arc::new(records);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

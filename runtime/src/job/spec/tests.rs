@@ -80,8 +80,8 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
         "job spec, line 4, column 20: `2 fortnights` is no duration: write a whole number and a unit, \
          like 100ms, 2s, 5m or 1h",
     );
-    refused("name: [\n", "job spec, line 2, column 1: while parsing a node, did not find expected node content");
-    refused("", "job spec, line 1, column 1: missing field `name`");
+    refused("name: [\n", "job spec, line 1, column 7: expected string scalar");
+    refused("", "job spec, line 1, column 1: unexpected end of input");
 }
 
 #[test]

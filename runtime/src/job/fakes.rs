@@ -1,0 +1,199 @@
+//! Stand-ins for tests: modules that only describe themselves, tasks that only do as they are told.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+
+use super::error::Error;
+use super::modules::{Admitted, ModuleHost};
+use super::running::Runner;
+use crate::error::Kind;
+use crate::log::embedded::{Embedded, Settings};
+use crate::log::{Cleanup, Log, TopicSpec};
+use crate::model::{Blobs, Digest};
+use crate::task::handle::{Command, ModuleStatus, Phase, Prepared, Switched, TaskHandle, TaskStatus};
+use crate::task::plan::{ModuleSource, TaskPlan};
+use crate::wasm::contract::{
+    Answer, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, ParameterDecl, RecordCall,
+    StateDecl, TimerCall,
+};
+
+pub fn state(name: &str, version: u32, reads: &[u32], reverts_to: &[u32], fingerprint: &str) -> StateDecl {
+    StateDecl {
+        name: name.to_owned(),
+        version,
+        reads: reads.to_vec(),
+        reverts_to: reverts_to.to_vec(),
+        encoding: "postcard".to_owned(),
+        fingerprint: fingerprint.to_owned(),
+    }
+}
+
+pub fn parameter(name: &str, required: bool, preset: Option<&str>) -> ParameterDecl {
+    ParameterDecl {
+        name: name.to_owned(),
+        about: format!("the {name}"),
+        required,
+        preset: preset.map(str::to_owned),
+        secret: false,
+    }
+}
+
+/// A keyed module with one input `in`, one output `out` and one state `tally`.
+pub fn description(version: &str, state_version: u32, reads: &[u32], reverts_to: &[u32]) -> Description {
+    Description {
+        name: "counter".to_owned(),
+        version: version.to_owned(),
+        keyed: true,
+        inputs: vec!["in".to_owned()],
+        outputs: vec!["out".to_owned()],
+        states: vec![state("tally", state_version, reads, reverts_to, &format!("f{state_version}"))],
+        ..Description::default()
+    }
+}
+
+/// Opens unless the parameter `depth` is `bad`.
+pub struct Factory(pub Arc<Description>);
+
+struct Silent;
+
+impl GuestFactory for Factory {
+    fn description(&self) -> &Arc<Description> {
+        &self.0
+    }
+
+    fn instantiate(&self, context: &Context) -> Result<Box<dyn Guest>, GuestError> {
+        if context.parameters.contains(&("depth".to_owned(), "bad".to_owned())) {
+            return Err(GuestError::Open("depth must be a number".to_owned()));
+        }
+        Ok(Box::new(Silent))
+    }
+}
+
+impl Guest for Silent {
+    fn process(&mut self, _: Moment, _: &RecordCall) -> Result<Answer, GuestError> {
+        Ok(Answer::default())
+    }
+    fn on_timer(&mut self, _: Moment, _: &TimerCall) -> Result<Answer, GuestError> {
+        Ok(Answer::default())
+    }
+    fn migrate(&mut self, migration: &Migration) -> Result<Blobs, GuestError> {
+        Ok(migration.values.clone())
+    }
+}
+
+/// Takes descriptions as JSON for modules.
+#[derive(Clone, Default)]
+pub struct DescriptionHost(Arc<Mutex<BTreeMap<Digest, Arc<Description>>>>);
+
+pub fn module_bytes(description: &Description) -> Vec<u8> {
+    serde_json::to_vec(description).unwrap()
+}
+
+impl ModuleHost for DescriptionHost {
+    fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
+        let Ok(description) = serde_json::from_slice(bytes) else {
+            return Err(Error::Rejected { reasons: vec!["it is no description".to_owned()] });
+        };
+        let digest = Digest::of(bytes);
+        self.0.lock().unwrap().insert(digest, Arc::new(description));
+        let factory = self.load(digest)?;
+        Ok(Admitted { digest, size_bytes: bytes.len() as u64, factory })
+    }
+
+    fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
+        let found = self.0.lock().unwrap().get(&digest).cloned();
+        let description = found.ok_or_else(|| Error::UnknownModule(format!("has digest {digest}")))?;
+        Ok(Arc::new(Factory(description)))
+    }
+}
+
+/// What the tasks of a test do, and what was done to them.
+#[derive(Default)]
+pub struct Script {
+    /// Prepare answers this on task 1.
+    pub prepare_fails: Option<String>,
+    pub deployed: Vec<String>,
+    pub spawned: Vec<String>,
+    /// Per task the module that its last "header" names.
+    modules: BTreeMap<u32, Digest>,
+    /// The next task to be spawned ends at once with this kind.
+    pub fails_at_start: Option<Kind>,
+}
+
+#[derive(Clone, Default)]
+pub struct Actors(pub Arc<Mutex<Script>>);
+
+impl Runner for Actors {
+    fn deploy(&self, plan: &TaskPlan) -> Result<(), Error> {
+        self.0.lock().unwrap().deployed.push(plan.transactional_id());
+        Ok(())
+    }
+
+    fn spawn(&self, plan: TaskPlan, _: Arc<dyn ModuleSource>) -> Result<TaskHandle, Error> {
+        let mut script = self.0.lock().unwrap();
+        script.spawned.push(plan.transactional_id());
+        let (commands, inbox) = mpsc::channel();
+        let status = Arc::new(Mutex::new(TaskStatus::default()));
+        let planned = plan.operators[0].module.digest;
+        let digest = *script.modules.entry(plan.task).or_insert(planned);
+        let fails = script.fails_at_start.take();
+        show(&status, &plan, digest, Phase::Running);
+        let (script, shown) = (Arc::clone(&self.0), Arc::clone(&status));
+        let thread = std::thread::spawn(move || match fails {
+            Some(kind) => {
+                let mut status = shown.lock().unwrap();
+                (status.phase, status.error_kind, status.error) = (Phase::Failed, Some(kind), Some("as told".into()));
+            }
+            None => act(&plan, &inbox, &shown, &script),
+        });
+        Ok(TaskHandle::new(commands, status, thread))
+    }
+}
+
+fn show(status: &Mutex<TaskStatus>, plan: &TaskPlan, digest: Digest, phase: Phase) {
+    let mut status = status.lock().unwrap();
+    let module = ModuleStatus { name: String::new(), version: String::new(), digest: digest.to_string() };
+    status.modules = BTreeMap::from([(plan.operators[0].id.clone(), module)]);
+    status.phase = phase;
+}
+
+fn act(plan: &TaskPlan, inbox: &Receiver<Command>, status: &Mutex<TaskStatus>, script: &Mutex<Script>) {
+    let mut prepared = None;
+    while let Ok(command) = inbox.recv() {
+        match command {
+            Command::PrepareSwap { swap, module, reply, .. } => {
+                let fails = script.lock().unwrap().prepare_fails.clone().filter(|_| plan.task == 1);
+                prepared = fails.is_none().then_some((swap, module.digest));
+                let _ = reply.send(fails.map_or(Ok(Prepared { values_tried: 7 }), Err));
+            }
+            Command::SwitchSwap { swap, reply } => {
+                let answer = match prepared.take().filter(|(prepared, _)| *prepared == swap) {
+                    Some((_, digest)) => {
+                        script.lock().unwrap().modules.insert(plan.task, digest);
+                        show(status, plan, digest, Phase::Running);
+                        Ok(Switched { epoch: 5, pause_us: 100 })
+                    }
+                    None => Err("not prepared".to_owned()),
+                };
+                let _ = reply.send(answer);
+            }
+            Command::AbandonSwap { .. } => prepared = None,
+            Command::Stop => {
+                status.lock().unwrap().phase = Phase::Stopped;
+                return;
+            }
+        }
+    }
+}
+
+/// An embedded log in a directory of its own.
+pub fn log() -> (tempfile::TempDir, Arc<dyn Log>) {
+    let dir = tempfile::tempdir().unwrap();
+    let log: Arc<dyn Log> = Embedded::open(dir.path(), Settings::default()).unwrap();
+    (dir, log)
+}
+
+pub fn topic(name: &str, partitions: u32) -> TopicSpec {
+    TopicSpec { name: name.to_owned(), partitions, cleanup: Cleanup::Delete, max_record_bytes: 1 << 20 }
+}

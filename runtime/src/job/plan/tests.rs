@@ -1,0 +1,246 @@
+use super::super::fakes::{self, Factory, description};
+use super::super::record::SourceRecord;
+use super::*;
+use crate::log::TopicInfo;
+use crate::model::{TopicId, Uid};
+
+const SPEC: &str = "
+name: counts
+sources:
+  - {id: in, topic: orders}
+operators:
+  - {id: count, module: counter@1, inputs: {in: in}}
+sinks:
+  - {id: out, topic: results, from: count.out}
+";
+
+fn found(reference: &str, description: Description) -> (String, Result<FoundModule, String>) {
+    let (name, version) = (description.name.clone(), description.version.clone());
+    let digest = Digest([version.as_bytes()[0]; 32]);
+    let factory = Arc::new(Factory(Arc::new(description)));
+    (reference.to_owned(), Ok(FoundModule { id: ModuleId { name, version, digest }, factory }))
+}
+
+fn facts() -> Facts {
+    let topic = |(name, partitions)| {
+        (String::from(name), TopicInfo { id: TopicId([1; 16]), spec: fakes::topic(name, partitions) })
+    };
+    let with_parameters = Description {
+        parameters: vec![fakes::parameter("depth", false, Some("10")), fakes::parameter("venue", true, None)],
+        keyed: false,
+        inputs: vec!["left".into(), "right".into()],
+        ..description("1", 1, &[], &[])
+    };
+    Facts {
+        topics: [("orders", 12), ("prices", 6), ("results", 4)].into_iter().map(topic).collect(),
+        modules: [
+            found("counter@1", description("1", 1, &[], &[])),
+            found("counter@2", description("2", 2, &[1], &[1])),
+            found("join@1", with_parameters),
+            ("lost@1".to_owned(), Err("no module is called lost@1".to_owned())),
+        ]
+        .into(),
+        ..Facts::default()
+    }
+}
+
+fn planned(yaml: &str, facts: &Facts) -> Plan {
+    plan(&JobSpec::parse(yaml).unwrap(), facts)
+}
+
+/// The refusals of `SPEC` with one thing replaced.
+#[track_caller]
+fn refused(what: &str, with: &str, expected: &[&str]) {
+    assert!(SPEC.contains(what), "{what}");
+    let plan = planned(&SPEC.replace(what, with), &facts());
+    let found: Vec<String> = plan.refusals.iter().map(Refusal::to_string).collect();
+    assert_eq!(found, expected);
+    assert_eq!(plan.action, Action::Refused);
+}
+
+#[test]
+fn a_new_job_gets_the_greatest_parallelism_up_to_four_that_divides_its_keyed_sources() {
+    let plan = planned(SPEC, &facts());
+    assert_eq!((plan.action, plan.refusals), (Action::Create, Vec::new()));
+    let graph = plan.graph.unwrap();
+    assert_eq!((graph.parallelism, graph.sources[0].keyed), (4, true));
+    let spec = SPEC.replace("orders}", "prices}");
+    assert_eq!(planned(&spec, &facts()).graph.unwrap().parallelism, 3);
+}
+
+#[test]
+fn names_and_topics_that_cannot_be_are_refused_with_place_and_remedy() {
+    refused("name: counts", "name: a/b", &["name: `a/b` cannot be a name; use 1 to 64 letters, digits, - and _"]);
+    refused(
+        "topic: orders",
+        "topic: order",
+        &["sources[in].topic: there is no topic `order`; did you mean `orders`? Or create it: \
+           `forebay topic create order`"],
+    );
+    refused(
+        "topic: results",
+        "topic: orders",
+        &["sinks[out].topic: topic `orders` is read by source in of this job; write to another topic: the job \
+           would read its own output"],
+    );
+    refused(
+        "topic: results",
+        "topic: __forebay.control",
+        &[
+            "sinks[out].topic: topic `__forebay.control` is internal; write to a topic of your own",
+            "sinks[out].topic: there is no topic `__forebay.control`; create it: `forebay topic create \
+             __forebay.control`",
+        ],
+    );
+    refused(
+        "id: count,",
+        "id: in,",
+        &["operators[in].id: `in` is used twice; sources and operators need ids of their own"],
+    );
+}
+
+#[test]
+fn graphs_that_do_not_fit_their_modules_are_refused() {
+    refused(
+        "counter@1",
+        "lost@1",
+        &["operators[count].module: no module is called lost@1; push the module: `forebay module push <file>`, or \
+           name one that is there"],
+    );
+    refused(
+        "inputs: {in: in}",
+        "inputs: {inn: in}",
+        &[
+            "operators[count].inputs.inn: module counter@1 (313131313131) has no input `inn`; did you mean `in`? \
+             There is: in",
+            "operators[count].inputs: the module's input `in` is fed by nothing; add `in: <source or \
+             operator.output>`",
+        ],
+    );
+    refused(
+        "from: count.out",
+        "from: count.outt",
+        &["sinks[out].from: operator count has no output `count.outt`; did you mean `count.out`? There is: in, \
+           count.out"],
+    );
+    refused(
+        "inputs: {in: in}}",
+        "inputs: {in: again.out}}\n  - {id: again, module: counter@1, inputs: {in: count.out}}",
+        &["operators: count, again feed each other in a circle; a job's graph has no cycles: cut one of their \
+           inputs"],
+    );
+    refused(
+        "topic: orders}",
+        "topic: orders, key: none}",
+        &["sources[in].key: it is none, and operator count keeps state per key; set `key: record-key`, or `key: \
+           {field: …}` where the topic is partitioned by that field"],
+    );
+}
+
+#[test]
+fn a_parallelism_must_divide_the_partitions_of_keyed_sources() {
+    refused(
+        "name: counts",
+        "name: counts\nparallelism: 5",
+        &["parallelism: 5 does not divide the 12 partitions of topic orders; use 1, 2, 3, 4, 6 or 12, or leave it \
+           out"],
+    );
+    refused(
+        "name: counts",
+        "name: counts\nparallelism: 0",
+        &["parallelism: 0 tasks are not possible; use 1 to 12, a number that divides 20160"],
+    );
+}
+
+#[test]
+fn parameters_are_checked_by_name_and_by_opening_the_module() {
+    let join = "counter@1, inputs: {in: in}}";
+    let with = |parameters: &str| format!("join@1, inputs: {{left: in, right: in}}, parameters: {{{parameters}}}}}");
+    refused(
+        join,
+        &with("dept: 5"),
+        &[
+            "operators[count].parameters.dept: module counter@1 (313131313131) has no parameter `dept`; did you \
+             mean `depth`? There is: depth, venue",
+            "operators[count].parameters.venue: the module requires it and it is not given; give it a value: the \
+             venue",
+        ],
+    );
+    refused(
+        join,
+        &with("venue: x, depth: bad"),
+        &["operators[count]: module counter@1 refuses to open: depth must be a number; correct the parameters as \
+           the module asks, or push a module that opens"],
+    );
+    let plan = planned(&SPEC.replace(join, &with("venue: x")), &facts());
+    let module = &plan.graph.unwrap().operators[0].module;
+    assert_eq!(module.parameters, [("depth".into(), "10".into()), ("venue".into(), "x".into())]);
+}
+
+#[test]
+fn operators_stand_behind_those_that_feed_them_whatever_their_order_in_the_spec() {
+    let spec = SPEC.replace("operators:\n", "operators:\n  - {id: last, module: counter@1, inputs: {in: count.out}}\n");
+    let graph = planned(&spec, &facts()).graph.unwrap();
+    let ids: Vec<_> = graph.operators.iter().map(|operator| operator.id.as_str()).collect();
+    assert_eq!(ids, ["count", "last"]);
+    assert_eq!(graph.connected_outputs(0), [0]);
+    assert_eq!(graph.connected_outputs(1), Vec::<u8>::new());
+}
+
+fn running(facts: &mut Facts) -> JobRecord {
+    let spec = JobSpec::parse(SPEC).unwrap();
+    let graph = plan(&spec, facts).graph.unwrap();
+    let found = facts.modules["counter@1"].clone().unwrap();
+    facts.running.insert(found.id.digest, Arc::clone(found.factory.description()));
+    JobRecord {
+        format: 1,
+        uid: Uid::random(),
+        name: spec.name.clone(),
+        incarnation: 1,
+        created_at_ms: 0,
+        desired: Desired::Running,
+        parallelism: graph.parallelism,
+        spec,
+        modules: [("count".to_owned(), found.id)].into(),
+        sources: [("in".to_owned(), SourceRecord { topic: "orders".into(), topic_id: String::new(), start: vec![] })]
+            .into(),
+    }
+}
+
+#[test]
+fn a_running_job_keeps_its_graph_and_may_change_its_settings() {
+    let mut facts = facts();
+    facts.job = Some(running(&mut facts));
+    assert_eq!(planned(SPEC, &facts).action, Action::Nothing);
+    let faster = format!("{SPEC}\ncommit: {{interval: 50ms}}");
+    let plan = planned(&faster, &facts);
+    assert_eq!((plan.action, plan.changes), (Action::Restart, vec!["commit: another interval".to_owned()]));
+    let moved = planned(&SPEC.replace("topic: orders", "topic: prices"), &facts);
+    assert!(moved.refusals.iter().any(|refusal| refusal.place == "sources[in].topic"));
+    facts.job.as_mut().unwrap().desired = Desired::Stopped;
+    assert_eq!(planned(SPEC, &facts).action, Action::Resume);
+}
+
+#[test]
+fn another_module_is_planned_state_by_state_and_comes_in_by_a_swap() {
+    let mut facts = facts();
+    facts.job = Some(running(&mut facts));
+    let plan = planned(&SPEC.replace("counter@1", "counter@2"), &facts);
+    assert_eq!(plan.action, Action::Refused);
+    assert_eq!(plan.refusals[0].remedy, "swap it: `forebay job swap counts count counter@2`");
+    assert_eq!(plan.states[0].fate, Fate::Migrate { by_new: true });
+}
+
+#[test]
+fn each_state_is_kept_migrated_reset_or_refused() {
+    let fate = |old: &[_], new: &[_]| compare_states("op", old, new).remove(0).fate;
+    let state = fakes::state;
+    let v1 = [state("s", 1, &[], &[], "a")];
+    assert_eq!(fate(&v1, &v1), Fate::Keep);
+    assert_eq!(fate(&v1, &[state("s", 2, &[1], &[], "b")]), Fate::Migrate { by_new: true });
+    assert_eq!(fate(&[state("s", 2, &[1], &[1], "b")], &v1), Fate::Migrate { by_new: false });
+    assert_eq!(fate(&[], &v1), Fate::Reset);
+    assert_eq!(fate(&v1, &[]), Fate::Orphan);
+    assert!(matches!(fate(&v1, &[state("s", 1, &[], &[], "changed")]), Fate::Refuse(_)));
+    assert!(matches!(fate(&[state("s", 2, &[1], &[], "b")], &v1), Fate::Refuse(_)));
+}
