@@ -260,7 +260,7 @@ impl Consumer {
 }
 
 fn record(batch: &PartitionBatch, i: usize) -> ConsumedRecord {
-    let bytes = |bytes: Option<&[u8]>| bytes.map(|bytes| prost::bytes::Bytes::copy_from_slice(bytes));
+    let bytes = |bytes: Option<&[u8]>| bytes.map(prost::bytes::Bytes::copy_from_slice);
     ConsumedRecord {
         offset: batch.offsets[i],
         timestamp_ms: batch.timestamps_ms[i],

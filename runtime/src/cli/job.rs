@@ -139,7 +139,7 @@ fn describe_plan(plan: &Plan) -> String {
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
 
-fn summary(jobs: &Vec<Job>) -> String {
+fn summary(jobs: &[Job]) -> String {
     let rows = jobs.iter().map(|job| {
         let sum = |of: fn(&Task) -> u64| job.tasks.iter().map(of).sum::<u64>().to_string();
         let modules: Vec<_> = job.modules.iter().map(|module| format!("{}@{}", module.name, module.version)).collect();

@@ -67,7 +67,7 @@ async fn push(file: PathBuf, mut client: Client, format: Format) -> Result<(), F
     })
 }
 
-fn summary(modules: &Vec<Module>) -> String {
+fn summary(modules: &[Module]) -> String {
     let rows = modules.iter().map(|module| {
         let digest = module.digest.get(..19).unwrap_or_default().to_owned();
         let size = format!("{} KiB", module.size_bytes.div_ceil(1024));

@@ -90,7 +90,7 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
     }
 }
 
-fn summary(topics: &Vec<Topic>) -> String {
+fn summary(topics: &[Topic]) -> String {
     let rows = topics.iter().map(|topic| {
         let records: i64 = topic.partitions.iter().map(|p| p.end_offset - p.start_offset).sum();
         let cleanup = if topic.compact { "compact" } else { "delete" };

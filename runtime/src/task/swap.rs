@@ -173,7 +173,7 @@ impl Session<'_> {
     /// then beside the records.
     pub fn sweep(&mut self, idle: bool) -> Result<(), Error> {
         self.swaps.turns = self.swaps.turns.wrapping_add(1);
-        if !idle && self.swaps.turns % 4 != 0 {
+        if !idle && !self.swaps.turns.is_multiple_of(4) {
             return Ok(());
         }
         for (operator, transform) in self.chain.transforms.iter_mut().enumerate() {
