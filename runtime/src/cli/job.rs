@@ -73,7 +73,7 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
         }
         Command::List => {
             let jobs = client.jobs.list(ListJobsRequest {}).await?.into_inner().jobs;
-            format.write(&jobs, |jobs| summary(jobs))
+            format.write(&jobs[..], summary)
         }
         Command::Get { job, spec } => {
             let answer = client.jobs.get(GetJobRequest { name: job }).await?.into_inner();

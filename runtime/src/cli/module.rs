@@ -32,7 +32,7 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
         Command::Push { file } => push(file, client, format).await,
         Command::List => {
             let modules = client.modules.list(ListModulesRequest {}).await?.into_inner().modules;
-            format.write(&modules, |modules| summary(modules))
+            format.write(&modules[..], summary)
         }
         Command::Inspect { module } => {
             let found = client.modules.get(GetModuleRequest { module }).await?.into_inner().module;

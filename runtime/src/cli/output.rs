@@ -15,7 +15,7 @@ pub enum Format {
 
 impl Format {
     /// Writes `answer` as JSON, or what `table` makes of it.
-    pub fn write<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    pub fn write<T: Serialize + ?Sized>(self, answer: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         let text = match self {
             Self::Table => table(answer),
             Self::Json => to_json(answer)?,
@@ -24,7 +24,7 @@ impl Format {
     }
 }
 
-fn to_json(answer: &impl Serialize) -> Result<String, Failure> {
+fn to_json(answer: &(impl Serialize + ?Sized)) -> Result<String, Failure> {
     serde_json::to_string_pretty(answer).map_err(|error| Failure::other(format!("write JSON: {error}")))
 }
 

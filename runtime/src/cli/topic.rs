@@ -83,7 +83,7 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
         }
         Command::List { internal } => {
             let topics = client.topics.list(ListTopicsRequest { internal }).await?.into_inner().topics;
-            format.write(&topics, |topics| summary(topics))
+            format.write(&topics[..], summary)
         }
         Command::Produce(arguments) => produce(arguments, client, format).await,
         Command::Consume(arguments) => consume(arguments, client, format).await,
