@@ -1,8 +1,9 @@
 //! `cargo xtask tidy`: the rules of the tree that no compiler checks.
 //!
 //! Reads files, never changes one. Every finding names the place and what to do about it.
-//! `layers` knows which module may use which; `text` looks at lines; `source` tells code from comment.
+//! `layers` knows which module may use which, `confined` which crates stop where; `text` looks at lines; `source` tells code from comment.
 
+mod confined;
 mod layers;
 mod source;
 mod text;
@@ -30,6 +31,7 @@ pub fn run(root: &Path) -> Result<(), String> {
         text::check(path, &content, &mut findings);
         if let Ok(inside) = path.strip_prefix("runtime/src") {
             edges.read(path, inside, &content);
+            confined::check(path, inside, &content, &mut findings);
         }
     }
     edges.check(&mut findings);

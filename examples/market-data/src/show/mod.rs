@@ -349,7 +349,7 @@ fn farewell(server: &mut Server, keep: bool) {
         println!("\nrun again with --keep to leave the server running and look around");
         return;
     }
-    let at = format!("--server http://{}", server.address);
+    let at = format!("--server {}", server.address);
     println!("\nthe server runs on as process {}; look around with:", server.process_id().unwrap_or_default());
     for command in
         ["job list", "job get liquidity", "module list", "dlq list liquidity", "topic consume liquidity-ticks"]
