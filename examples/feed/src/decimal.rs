@@ -31,7 +31,17 @@ impl Decimal {
 
     /// The product, rounded down; `None` where it does not fit.
     pub fn times(self, other: Self) -> Option<Self> {
-        let units = (i128::from(self.0) * i128::from(other.0)).div_euclid(i128::from(Self::ONE.0));
+        // In parts, as a 128-bit division is a slow call in WebAssembly. With a = w + r and b = v + s, of whole ones and
+        // rests: ab = wb + rv + rs. A rest is below 10^8, so the last two fit.
+        let one = Self::ONE.0;
+        let (whole, rest) = (self.0.div_euclid(one), self.0.rem_euclid(one));
+        let (other_whole, other_rest) = (other.0.div_euclid(one), other.0.rem_euclid(one));
+        let parts = rest * other_whole + rest * other_rest / one;
+        if let Some(units) = whole.checked_mul(other.0).and_then(|units| units.checked_add(parts)) {
+            return Some(Self(units));
+        }
+        // What is too large for the parts can still fit as a whole.
+        let units = (i128::from(self.0) * i128::from(other.0)).div_euclid(i128::from(one));
         i64::try_from(units).ok().map(Self)
     }
 
@@ -67,18 +77,36 @@ impl FromStr for Decimal {
         if whole.is_empty() || fraction.len() > DIGITS || point.is_some() && fraction.is_empty() {
             return Err(NotADecimal);
         }
-        let zeros = std::iter::repeat_n(&b'0', DIGITS - fraction.len());
-        let mut units = 0_i64;
         // Summed below zero, where there is room for one more.
-        for &digit in whole.iter().chain(fraction).chain(zeros) {
-            if !digit.is_ascii_digit() {
-                return Err(NotADecimal);
-            }
-            let digit = i64::from(digit - b'0');
-            units = units.checked_mul(10).and_then(|units| units.checked_sub(digit)).ok_or(NotADecimal)?;
-        }
+        let units = if whole.len() <= SAFE_WHOLE_DIGITS {
+            let (whole, fraction) = (summed(whole)?, summed(fraction)? * SCALES[DIGITS - fraction.len()]);
+            whole * Self::ONE.0 + fraction
+        } else {
+            summed_with_care(whole, fraction)?
+        };
         if negative { Ok(Self(units)) } else { units.checked_neg().map(Self).ok_or(NotADecimal) }
     }
+}
+
+/// So many whole digits and all behind the point fit 64 bits, whatever they are.
+const SAFE_WHOLE_DIGITS: usize = 10;
+const SCALES: [i64; DIGITS + 1] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// Digits that cannot overflow, as a number below zero.
+fn summed(digits: &[u8]) -> Result<i64, NotADecimal> {
+    digits.iter().try_fold(0, |units, &digit| match digit {
+        b'0'..=b'9' => Ok(units * 10 - i64::from(digit - b'0')),
+        _ => Err(NotADecimal),
+    })
+}
+
+/// Digits that may overflow. Checked arithmetic on 64 bits is slow in WebAssembly, so this is for long numbers only.
+fn summed_with_care(whole: &[u8], fraction: &[u8]) -> Result<i64, NotADecimal> {
+    let zeros = std::iter::repeat_n(&b'0', DIGITS - fraction.len());
+    whole.iter().chain(fraction).chain(zeros).try_fold(0_i64, |units, &digit| {
+        let digit = i64::from(digit.is_ascii_digit().then(|| digit - b'0').ok_or(NotADecimal)?);
+        units.checked_mul(10).and_then(|units| units.checked_sub(digit)).ok_or(NotADecimal)
+    })
 }
 
 /// The shortest form: no zeros at the end, no point without digits behind it.
@@ -91,21 +119,20 @@ struct Written {
 impl Written {
     fn of(decimal: Decimal) -> Self {
         let mut written = Self { bytes: [0; 24], start: 24, end: 24 };
-        let (mut whole, mut fraction) =
-            (decimal.0.unsigned_abs() / 100_000_000, decimal.0.unsigned_abs() % 100_000_000);
-        for digit in 0..DIGITS {
-            if written.start == written.end && fraction % 10 == 0 {
-                (written.start, written.end) = (23 - digit, 23 - digit);
-            } else {
-                written.put(b'0' + (fraction % 10) as u8);
-            }
-            fraction /= 10;
-        }
-        if written.start < written.end {
+        let units = decimal.0.unsigned_abs();
+        let (mut whole, fraction) = (units / 100_000_000, (units % 100_000_000) as u32);
+        if fraction > 0 {
+            written.put_fraction(fraction);
             written.put(b'.');
         }
+        // 32 bits at a time: divisions are cheaper there.
+        if whole >= 1_000_000_000 {
+            written.put_digits((whole % 1_000_000_000) as u32, 9);
+            whole /= 1_000_000_000;
+        }
+        let mut whole = whole as u32;
         loop {
-            written.put(b'0' + (whole % 10) as u8);
+            written.put_digits(whole % 10, 1);
             whole /= 10;
             if whole == 0 {
                 break;
@@ -115,6 +142,23 @@ impl Written {
             written.put(b'-');
         }
         written
+    }
+
+    /// Eight digits but for the zeros at the end.
+    fn put_fraction(&mut self, mut fraction: u32) {
+        let mut digits = DIGITS;
+        while fraction.is_multiple_of(10) {
+            fraction /= 10;
+            digits -= 1;
+        }
+        self.put_digits(fraction, digits);
+    }
+
+    fn put_digits(&mut self, mut number: u32, digits: usize) {
+        for _ in 0..digits {
+            self.put(b'0' + (number % 10) as u8);
+            number /= 10;
+        }
     }
 
     fn put(&mut self, byte: u8) {
@@ -213,6 +257,26 @@ mod tests {
             ["", "-", ".5", "5.", "1e5", "+1", " 1", "1,5", "0.123456789", "92233720368.54775808", "1.2.3", "--1"]
         {
             assert_eq!(text.parse::<Decimal>(), Err(NotADecimal), "{text}");
+        }
+    }
+
+    #[test]
+    fn products_in_parts_are_those_of_wide_integers() {
+        let numbers = [0, 1, -1, 7, 99_999_999, 100_000_000, -100_000_001, 1 << 40, -(1 << 52), i64::MAX, i64::MIN];
+        for a in numbers {
+            for b in numbers {
+                let wide = (i128::from(a) * i128::from(b)).div_euclid(100_000_000);
+                assert_eq!(Decimal(a).times(Decimal(b)), i64::try_from(wide).ok().map(Decimal), "{a} * {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for shift in 0..64 {
+            for units in [i64::MIN >> shift, i64::MAX >> shift, (i64::MAX >> shift) / 100_000_000 * 100_000_000] {
+                assert_eq!(Decimal(units).to_string().parse(), Ok(Decimal(units)));
+            }
         }
     }
 

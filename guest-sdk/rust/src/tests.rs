@@ -351,3 +351,56 @@ fn a_value_that_cannot_go_back_is_named() {
     let Err(message) = host.swap::<OldKeeper>() else { unreachable!("it must not go back") };
     assert_eq!(message, "sum -5 is below zero");
 }
+
+/// A small generator of random numbers: the seed is printed where a test fails.
+fn numbers(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    }
+}
+
+/// A random order for one of three keys; some are to be refused, most of them after doing much.
+fn random_record(next: &mut impl FnMut(u64) -> u64) -> (String, String, bool) {
+    let key = ["a", "b", "c"][next(3) as usize].to_owned();
+    let mut order = serde_json::json!({ "add": next(5) });
+    if next(3) == 0 {
+        order["timer"] = next(4).into();
+    }
+    if next(4) == 0 {
+        order["unset"] = next(4).into();
+    }
+    if next(5) == 0 {
+        order["clear"] = true.into();
+    }
+    let refused = next(3) == 0;
+    if refused {
+        order["refuse"] = "random".into();
+    }
+    (key, order.to_string(), refused)
+}
+
+#[test]
+fn a_run_with_refused_records_ends_as_if_they_had_never_come() {
+    for seed in 0..300 {
+        let mut next = numbers(seed);
+        let records: Vec<_> = (0..30).map(|_| random_record(&mut next)).collect();
+        let run = |batch_size: usize, refused_too: bool| {
+            let mut host = Host::<Obedient>::new().batch_size(batch_size);
+            for (key, order, refused) in &records {
+                if refused_too || !refused {
+                    host.push("numbers", key, order, 1);
+                }
+            }
+            let states = ["a", "b", "c"].map(|key| host.state::<i64>("sum", key));
+            (host.texts("sums"), states, host.timers())
+        };
+        let expected = run(1, false);
+        for batch_size in [1, 2, 7, 30] {
+            assert_eq!(run(batch_size, true), expected, "seed {seed}, batches of {batch_size}");
+        }
+    }
+}
