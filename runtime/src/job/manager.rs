@@ -26,6 +26,8 @@ use crate::model::Uid;
 use crate::task::handle::Phase;
 
 const LOOK_AFTER: Duration = Duration::from_millis(50);
+const CHANGE_TRIES: u32 = 50;
+const CHANGE_WAIT: Duration = Duration::from_millis(10);
 const CHANGELOG_RECORD_BYTES: u32 = 1 << 20;
 const DEAD_LETTER_RECORD_BYTES: u32 = 1 << 20;
 
@@ -371,8 +373,8 @@ impl Manager {
                 .filter_map(|(name, slot)| Some((name.clone(), slot.job.clone()?, Arc::clone(&slot.change))))
                 .collect();
             for (name, job, change) in jobs {
-                // A change under way looks after its tasks itself.
-                if change.try_lock().is_ok() {
+                // A change under way looks after its tasks itself, and nothing is decided beside it.
+                if let Ok(_one) = change.try_lock() {
                     job.supervise(self.runner.as_ref(), self.clock.as_ref());
                     self.watch_probation(&name, &job);
                 }
@@ -392,17 +394,21 @@ impl Manager {
     }
 }
 
-/// One change of a job at a time; a second one is told so at once.
+/// One change of a job at a time; a second one is told so. The supervisor holds the lock for moments
+/// only, which is what the patience is for.
 pub(super) fn exclusive<'a>(change: &'a Mutex<()>, job: &str) -> Result<MutexGuard<'a, ()>, Error> {
-    match change.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(std::sync::TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(std::sync::TryLockError::WouldBlock) => Err(Error::Conflict {
-            doing: format!("change job {job}"),
-            found: "another change of it is under way".to_owned(),
-            remedy: "try again when it is over",
-        }),
+    for _ in 0..CHANGE_TRIES {
+        match change.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => std::thread::sleep(CHANGE_WAIT),
+        }
     }
+    Err(Error::Conflict {
+        doing: format!("change job {job}"),
+        found: "another change of it is under way".to_owned(),
+        remedy: "try again when it is over",
+    })
 }
 
 fn state(job: &JobRecord, failed: bool, tasks: &[TaskView]) -> State {

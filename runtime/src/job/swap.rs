@@ -395,6 +395,12 @@ impl Manager {
         let work = move || {
             let change = manager.change_of(&swap.job);
             let Ok(_one) = exclusive(&change, &swap.job) else { return };
+            // Another change may have come first: it has replaced the record that this was begun for.
+            let view = manager.store.view();
+            let current = view.swap(swap.job_uid).filter(|(_, current)| current.swap == swap.swap);
+            if current.is_none_or(|(_, current)| current.phase.is_over()) {
+                return;
+            }
             let Some(job) = manager.running_job(&swap.job) else { return };
             let (name, id) = (swap.job.clone(), swap.swap);
             if let Err(error) = manager.note(&swap).and_then(|()| manager.drive(&job, swap)) {
