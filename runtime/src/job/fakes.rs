@@ -117,6 +117,8 @@ pub struct Script {
     pub spawned: Vec<String>,
     /// Per task the module that its last "header" names.
     modules: BTreeMap<u32, Digest>,
+    /// A task that switches to this module is stopped by it, and holds.
+    pub faulty: Option<Digest>,
     /// The next task to be spawned ends at once with this kind.
     pub fails_at_start: Option<Kind>,
 }
@@ -171,7 +173,9 @@ fn act(plan: &TaskPlan, inbox: &Receiver<Command>, status: &Mutex<TaskStatus>, s
                 let answer = match prepared.take().filter(|(prepared, _)| *prepared == swap) {
                     Some((_, digest)) => {
                         script.lock().unwrap().modules.insert(plan.task, digest);
-                        show(status, plan, digest, Phase::Running);
+                        let faulty = script.lock().unwrap().faulty == Some(digest);
+                        show(status, plan, digest, if faulty { Phase::Failed } else { Phase::Running });
+                        status.lock().unwrap().error_kind = faulty.then_some(Kind::Guest);
                         Ok(Switched { epoch: 5, pause_us: 100 })
                     }
                     None => Err("not prepared".to_owned()),

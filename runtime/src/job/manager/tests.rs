@@ -140,6 +140,19 @@ fn a_swap_changes_every_task_and_the_record_and_can_be_taken_back() {
 }
 
 #[test]
+fn a_version_that_stops_its_tasks_while_on_probation_goes_back_by_itself() {
+    let world = World::new();
+    let manager = world.process();
+    manager.start().unwrap();
+    manager.apply(&spec(), None).unwrap();
+    world.actors.0.lock().unwrap().faulty = Some(manager.modules.find("counter@2").unwrap().id.digest);
+    manager.swap("counts", "count", "counter@2").unwrap();
+    until(|| manager.get("counts").unwrap().swap.unwrap().phase == SwapPhase::RolledBack);
+    assert_eq!((version(&manager), manager.get("counts").unwrap().state), ("1".to_owned(), State::Running));
+    manager.shutdown();
+}
+
+#[test]
 fn a_swap_that_one_task_cannot_prepare_changes_nothing() {
     let world = World::new();
     let manager = world.process();
