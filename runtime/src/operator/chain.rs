@@ -123,6 +123,9 @@ impl Chain {
             if self.due.is_empty() {
                 continue;
             }
+            // One timer and one time a call: what one of them sets in between must come before the next.
+            let (time, timer) = (self.due[0].time, self.due[0].timer);
+            self.due.truncate(self.due.partition_point(|due| (due.time, due.timer) == (time, timer)));
             self.repeats.check(k, &self.due[0], &self.transforms[k].id)?;
             let mut context =
                 CallContext { state: &mut *state, outlet: &mut self.outlet, moment, sources: &self.sources };

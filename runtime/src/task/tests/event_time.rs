@@ -89,3 +89,20 @@ fn many_timers_fire_across_epochs_and_hold_the_watermark_back_meanwhile() {
     assert_eq!(bench.counts().iter().filter(|line| line.contains("tick@")).count(), 100);
     assert!(status.commits > 10, "{} commits", status.commits);
 }
+
+#[test]
+fn a_timer_set_by_a_timer_fires_in_its_place_at_every_batch_size() {
+    for batch in [1, 7, 256] {
+        let mut bench = Bench::counting();
+        bench.plan.settings.timer_batch = batch;
+        bench.send("a", &format!("timer:{}", 1_500 * MS + 1), 1_000);
+        bench.send("d", &format!("timer:{}", 1_500 * MS + 5), 1_000);
+        bench.send("a", "1", 2_000);
+        bench.send("d", "1", 2_000);
+        bench.run().unwrap();
+        let lines = bench.counts();
+        let fired: Vec<_> = lines.iter().filter(|line| line.contains("tick@")).collect();
+        let at: Vec<_> = fired.iter().map(|line| &line[..line.find(" count").unwrap()]).collect();
+        assert_eq!(at, ["a tick@1500000001", "a tick@1500000002", "d tick@1500000005"], "at batch size {batch}");
+    }
+}

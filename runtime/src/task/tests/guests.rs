@@ -101,6 +101,12 @@ impl Guest for Instance {
             let key = String::from_utf8_lossy(batch.keyed.keys.bytes(slot as usize)).into_owned();
             let line = format!("{key} tick@{} count={} w={}", batch.times[i], tally[0], moment.watermark);
             effects.emit(i as u32, &key, &line);
+            // A timer at the first nanosecond of a millisecond sets one at the second.
+            if batch.times[i] % 1_000_000 == 1 {
+                effects.answer.timers.timers.push(0);
+                effects.answer.timers.slots.push(slot);
+                effects.answer.timers.times.push(batch.times[i] + 1);
+            }
         }
         effects.tallies.clear();
         Ok(effects.finish(&batch.keyed.keys))
