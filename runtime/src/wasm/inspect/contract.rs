@@ -12,9 +12,9 @@ use super::remedy;
 const PACKAGE: &str = "forebay:transform/";
 const VERSION: &str = "0.1.0";
 const EXPORTS: [&str; 2] = ["lifecycle", "processing"];
-/// Interfaces of the package that exist as drafts: imported …
-const DRAFT_IMPORTS: [&str; 2] = ["keyed-state", "tables"];
-/// … or exported, with the world that asks for them.
+/// What is drafted in `wit/drafts` and not built yet: no module that asks for it can run.
+const DRAFTS: &str = "forebay:transform-drafts/";
+/// Drafted interfaces that a module would export, with the world that asks for them.
 const DRAFT_EXPORTS: [(&str, &str); 3] = [("aggregation", "aggregate"), ("joining", "join"), ("decoding", "decode")];
 
 /// Everything in which the world differs from `transform`, each with its remedy.
@@ -32,7 +32,9 @@ pub(super) fn differences(theirs: &Resolve, world: WorldId, tools: &[String]) ->
     let mut exported = Vec::new();
     for (key, item) in &world.exports {
         let name = theirs.name_world_key(key);
-        if let (WorldItem::Interface { id, .. }, Some(ours)) = (item, in_package(&name)) {
+        if let Some(draft) = draft(&name) {
+            reasons.push(draft_export(&name, draft));
+        } else if let (WorldItem::Interface { id, .. }, Some(ours)) = (item, in_package(&name)) {
             exported.push(ours.0.to_owned());
             export(theirs, *id, ours, &mut reasons);
         }
@@ -50,17 +52,31 @@ fn in_package(name: &str) -> Option<(&str, &str)> {
     Some(rest.split_once('@').unwrap_or((rest, "")))
 }
 
+/// The name of a drafted interface.
+fn draft(full: &str) -> Option<&str> {
+    let rest = full.strip_prefix(DRAFTS)?;
+    Some(rest.split_once('@').map_or(rest, |(name, _)| name))
+}
+
+fn draft_export(full: &str, draft: &str) -> String {
+    let world = DRAFT_EXPORTS.iter().find(|(name, _)| *name == draft).map_or(draft, |(_, world)| world);
+    format!(
+        "the module exports {full} (world `{world}`), a draft that this host does not run yet: build it for world \
+         `transform`"
+    )
+}
+
 fn import(theirs: &Resolve, id: InterfaceId, full: &str, tools: &[String], reasons: &mut Vec<String>) {
     if full.starts_with("wasi:") {
         return reasons.push(remedy::wasi(full, tools));
     }
-    let Some((name, version)) = in_package(full) else {
-        return reasons.push(unknown_import(full));
-    };
-    if DRAFT_IMPORTS.contains(&name) {
+    if draft(full).is_some() {
         let instead = "use value states that travel with the batch";
         return reasons.push(format!("the module imports {full}, a draft that this host does not run yet: {instead}"));
     }
+    let Some((name, version)) = in_package(full) else {
+        return reasons.push(unknown_import(full));
+    };
     if version != VERSION {
         return reasons.push(other_version("imports", full));
     }
@@ -78,12 +94,6 @@ fn import(theirs: &Resolve, id: InterfaceId, full: &str, tools: &[String], reaso
 
 fn export(theirs: &Resolve, id: InterfaceId, (name, version): (&str, &str), reasons: &mut Vec<String>) {
     let full = format!("{PACKAGE}{name}@{version}");
-    if let Some((_, world)) = DRAFT_EXPORTS.iter().find(|(draft, _)| *draft == name) {
-        return reasons.push(format!(
-            "the module exports {full} (world `{world}`), a draft that this host does not run yet: build it for world \
-             `transform`"
-        ));
-    }
     if version != VERSION {
         return reasons.push(other_version("exports", &full));
     }

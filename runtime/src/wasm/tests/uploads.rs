@@ -21,7 +21,11 @@ fn check(bytes: &[u8], expected: &[&str]) {
 
 /// A module that exports all of a world and does nothing.
 fn dummy(wit: &str, world: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
+    dummy_on(Resolve::default(), wit, world)
+}
+
+/// The same on top of other packages.
+fn dummy_on(mut resolve: Resolve, wit: &str, world: &str) -> Vec<u8> {
     let package = resolve.push_str("test.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(wit_parser::LiftLowerAbi::Sync));
@@ -105,12 +109,22 @@ fn a_type_that_differs_is_named_down_to_the_field() {
 
 #[test]
 fn worlds_that_are_drafts_are_refused_by_name() {
-    let drafts = contract() + include_str!("../../../../wit/drafts/drafts.wit");
-    check(&dummy(&drafts, "aggregate"), &["forebay:transform/aggregation@0.1.0", "world `aggregate`", "draft"]);
-    check(&dummy(&drafts, "join"), &["world `join`", "draft"]);
-    check(&dummy(&drafts, "decode"), &["world `decode`", "draft"]);
-    let reading = drafts + "world reading { include transform; import keyed-state; }";
-    check(&dummy(&reading, "reading"), &["imports forebay:transform/keyed-state@0.1.0", "draft", "value states"]);
+    let drafts = include_str!("../../../../wit/drafts/drafts.wit");
+    let dummy = |wit: &str, world: &str| {
+        let mut resolve = Resolve::default();
+        resolve.push_str("transform.wit", &contract()).unwrap();
+        dummy_on(resolve, wit, world)
+    };
+    let aggregation = "forebay:transform-drafts/aggregation@0.1.0";
+    check(&dummy(drafts, "aggregate"), &[aggregation, "world `aggregate`", "draft"]);
+    check(&dummy(drafts, "join"), &["world `join`", "draft"]);
+    check(&dummy(drafts, "decode"), &["world `decode`", "draft"]);
+    let reading =
+        drafts.to_owned() + "world reading { include forebay:transform/transform@0.1.0; import keyed-state; }";
+    check(
+        &dummy(&reading, "reading"),
+        &["imports forebay:transform-drafts/keyed-state@0.1.0", "draft", "value states"],
+    );
 }
 
 #[test]
