@@ -156,6 +156,11 @@ impl Chain {
         self.outlet.clear();
     }
 
+    /// Values of an older schema version may be left.
+    pub fn is_migrating(&self) -> bool {
+        self.transforms.iter().any(|transform| transform.migrations.pending())
+    }
+
     pub fn faults(&self) -> u64 {
         self.transforms.iter().map(|transform| transform.faults).sum()
     }

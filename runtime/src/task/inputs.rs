@@ -64,8 +64,8 @@ impl Inputs {
         Ok(assignments)
     }
 
-    /// Moves the position behind the batch and tells which input it is.
-    pub fn accept(&mut self, plan: &TaskPlan, batch: &PartitionBatch) -> Result<usize, Error> {
+    /// Moves the position behind the batch and tells which input it is, and of which source.
+    pub fn accept(&mut self, plan: &TaskPlan, batch: &PartitionBatch) -> Result<(usize, usize), Error> {
         let found = self.entries.iter_mut().enumerate().find(|(_, input)| {
             input.partition == batch.partition && plan.sources[input.source].topic.name == batch.topic
         });
@@ -78,7 +78,7 @@ impl Inputs {
             return Err(Error::OutOfPlace { topic, partition, offset: first, expected: input.next.0 });
         }
         input.next = NextOffset::after(last);
-        Ok(index)
+        Ok((index, input.source))
     }
 
     /// Moves over what will never be delivered (markers, aborted records) where no record of the open

@@ -115,8 +115,7 @@ impl Session<'_> {
         let wait = self.wait();
         let polled = self.reader.poll(budget, wait, &mut self.batch)?;
         if polled {
-            let input = self.inputs.accept(&self.around.plan, &self.batch)?;
-            let source = self.inputs.iter().nth(input).map_or(0, |input| input.source);
+            let (input, source) = self.inputs.accept(&self.around.plan, &self.batch)?;
             let plan = &self.around.plan.sources[source];
             plan.codec.decode(&self.batch, plan.keyed.then_some(plan.topic.partitions), &mut self.decoded);
             self.observe(input);
@@ -152,7 +151,7 @@ impl Session<'_> {
 
     /// Until the open epoch is due; not at all while there is something to sweep.
     fn wait(&self) -> Duration {
-        if self.chain.transforms.iter().any(|transform| transform.migrations.pending()) {
+        if self.chain.is_migrating() {
             return Duration::ZERO;
         }
         if self.is_unchanged() {
@@ -303,7 +302,7 @@ impl Session<'_> {
             status.freshness_ns = freshness.or(status.freshness_ns);
             status.commit_us = now.saturating_sub(started).as_micros() as u64;
             status.positions = self.inputs.positions(&self.around.plan);
-            status.migrating = self.chain.transforms.iter().any(|transform| transform.migrations.pending());
+            status.migrating = self.chain.is_migrating();
         });
         Ok(())
     }
