@@ -48,7 +48,7 @@ rust_is_good() {
 # with its sources builds the guests where rustup has no wasm32 target, and everything where there is no rustup.
 system_packages() {
     packages ca-certificates ccache g++ git libc6-dev libclang-dev lld make pkg-config python3 python3-pip \
-        cargo-web rust-web-src rustc-web
+        cargo-web rust-web-src rustc-web libssl-dev zlib1g-dev
 }
 
 choose_rust() {

@@ -58,9 +58,7 @@ impl Bed {
     }
 
     pub fn topic(&self, name: &str) -> Outcome<TopicRef> {
-        let info = self.log.topic(name)?;
-        let (partitions, max_record_bytes) = (info.spec.partitions, info.spec.max_record_bytes);
-        Ok(TopicRef { name: info.spec.name, id: info.id, partitions, max_record_bytes })
+        Ok(self.log.topic(name)?.into())
     }
 
     /// Empty topics and no state for what the job writes; its inputs stay.
@@ -160,7 +158,7 @@ impl Bed {
         let topic = self.topic(OUTPUT)?;
         let mut reader = self.log.reader(Isolation::ReadCommitted)?;
         let offset = self.log.end_offset(OUTPUT, 0, Isolation::ReadCommitted)?;
-        reader.assign(&[Assignment { topic: topic.name, id: topic.id, partition: 0, offset }])?;
+        reader.assign(&[Assignment::new(&topic.name, topic.id, 0, offset)])?;
         Ok(reader)
     }
 }

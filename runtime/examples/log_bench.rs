@@ -76,8 +76,7 @@ fn write(log: &dyn Log, records: usize) -> Result<(), Box<dyn Error>> {
 }
 
 fn assignments(topic: &TopicInfo, offsets: impl Fn(i32) -> i64) -> Vec<Assignment> {
-    let at =
-        |partition| Assignment { topic: topic.spec.name.clone(), id: topic.id, partition, offset: offsets(partition) };
+    let at = |partition| Assignment::new(&topic.spec.name, topic.id, partition, offsets(partition));
     (0..PARTITIONS).map(at).collect()
 }
 

@@ -102,7 +102,7 @@ fn scan(
         return Ok(());
     }
     let mut reader = log.reader(Isolation::ReadCommitted)?;
-    reader.assign(&[Assignment { topic: topic.to_owned(), id: log.topic(topic)?.id, partition, offset }])?;
+    reader.assign(&[Assignment::new(topic, log.topic(topic)?.id, partition, offset)])?;
     let mut batch = PartitionBatch::default();
     let mut empty = 0;
     while reader.position(topic, partition) < Some(end) && empty < EMPTY_POLLS_MAX {

@@ -219,7 +219,7 @@ impl Consumer {
                 Some(Start::TimestampMs(at)) => log.offset_for_timestamp(&request.topic, partition, at)?,
             };
             if ends.insert(partition, end).is_none() && (request.follow || offset < end) {
-                assignments.push(Assignment { topic: request.topic.clone(), id: topic.id, partition, offset });
+                assignments.push(Assignment::new(&request.topic, topic.id, partition, offset));
             } else {
                 ends.remove(&partition);
             }

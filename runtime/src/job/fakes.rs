@@ -9,8 +9,8 @@ use super::modules::{Admitted, ModuleHost};
 use super::running::Runner;
 use crate::error::Kind;
 use crate::log::embedded::{Embedded, Settings};
-use crate::log::{Cleanup, Log, TopicSpec};
-use crate::model::{Blobs, Digest};
+use crate::log::{Cleanup, Log, TimestampBounds, TopicInfo, TopicSpec};
+use crate::model::{Blobs, Digest, TopicId};
 use crate::task::handle::{Command, ModuleStatus, Phase, Prepared, Switched, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleSource, TaskPlan};
 use crate::wasm::contract::{
@@ -200,4 +200,8 @@ pub fn log() -> (tempfile::TempDir, Arc<dyn Log>) {
 
 pub fn topic(name: &str, partitions: u32) -> TopicSpec {
     TopicSpec { name: name.to_owned(), partitions, cleanup: Cleanup::Delete, max_record_bytes: 1 << 20 }
+}
+
+pub fn info(name: &str, partitions: u32) -> TopicInfo {
+    TopicInfo { id: TopicId([1; 16]), spec: topic(name, partitions), timestamps: TimestampBounds::default() }
 }

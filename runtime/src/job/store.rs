@@ -205,7 +205,7 @@ impl Store {
         }
         let id = self.log.topic(TOPIC)?.id;
         let mut reader = self.log.reader(Isolation::ReadCommitted)?;
-        reader.assign(&[Assignment { topic: TOPIC.to_owned(), id, partition: 0, offset: inner.next }])?;
+        reader.assign(&[Assignment::new(TOPIC, id, 0, inner.next)])?;
         let mut batch = PartitionBatch::new(TOPIC, 0);
         let mut empty = 0;
         while inner.next < end {

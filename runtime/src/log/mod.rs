@@ -1,19 +1,20 @@
 //! The log seam: everything the runtime knows of topics goes through the traits of this module.
 //!
-//! Implementations: `embedded` (RocksDB inside the process). Callers see blocking calls; each reader and
+//! Implementations: `embedded` (RocksDB inside the process) and `kafka` (librdkafka). Callers see blocking calls; each reader and
 //! writer belongs to one thread. Nothing here knows of jobs, tasks or state.
 //! Read [`Log`] first, then [`Writer`] (one epoch = one transaction), then [`Reader`].
 
 #[cfg(test)]
 pub mod conformance;
 pub mod embedded;
+pub mod kafka;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Kind;
-use crate::model::{PartitionBatch, PartitionId, TopicId};
+use crate::model::{Headers, NextOffset, PartitionBatch, PartitionId, TopicId};
 
 /// What becomes of old records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,36 @@ pub struct TopicSpec {
 pub struct TopicInfo {
     pub id: TopicId,
     pub spec: TopicSpec,
+    /// Which timestamps its records may have.
+    #[serde(skip)]
+    pub timestamps: TimestampBounds,
+}
+
+/// Timestamps that a topic keeps, as distances from now. Older ones its retention would delete at once (or the
+/// broker refuses them), later ones the broker refuses. `None`: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimestampBounds {
+    pub max_behind_ms: Option<i64>,
+    pub max_ahead_ms: Option<i64>,
+}
+
+/// What a record must be like for a topic to take and keep it: checked before it reaches a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicRules {
+    pub max_record_bytes: u32,
+    /// Of a compacted topic.
+    pub needs_key: bool,
+    pub timestamps: TimestampBounds,
+}
+
+impl TopicInfo {
+    pub fn rules(&self) -> TopicRules {
+        TopicRules {
+            max_record_bytes: self.spec.max_record_bytes,
+            needs_key: self.spec.cleanup == Cleanup::Compact,
+            timestamps: self.timestamps,
+        }
+    }
 }
 
 /// Which records a reader is shown.
@@ -59,6 +90,23 @@ pub struct Assignment {
     pub partition: PartitionId,
     /// Absolute. There is no reset: an offset that the partition does not hold is [`Error::OffsetOutOfRange`].
     pub offset: i64,
+    /// Of the record before `offset`, where it is known: so the log can tell whether it still is the one that was read.
+    pub leader_epoch: Option<i32>,
+}
+
+impl Assignment {
+    /// At an offset whose leader epoch is not known.
+    pub fn new(topic: &str, id: TopicId, partition: PartitionId, offset: i64) -> Self {
+        Self { topic: topic.to_owned(), id, partition, offset, leader_epoch: None }
+    }
+}
+
+/// How far somebody has read in one partition, for tools that watch consumer groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPosition {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub next: NextOffset,
 }
 
 /// How much one poll may bring.
@@ -103,6 +151,11 @@ pub trait Log: Send + Sync {
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error>;
     /// Appends outside any epoch (a plain producer). Returns the offset of the first record.
     fn produce(&self, records: &PartitionBatch) -> Result<i64, Error>;
+    /// Shows positions as those of a consumer group, so that lag tools see them. A mirror: nothing here ever
+    /// reads it to resume. A log without groups does nothing.
+    fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error>;
+    /// What a consumer group has committed for a topic, per partition; none where it has nothing.
+    fn group_positions(&self, group: &str, topic: &str) -> Result<Vec<Option<NextOffset>>, Error>;
 }
 
 /// Reads by explicit assignment at explicit offsets, in offset order per partition.
@@ -123,6 +176,11 @@ pub trait Reader: Send {
     fn poll(&mut self, budget: Budget, wait: Duration, into: &mut PartitionBatch) -> Result<bool, Error>;
     /// The next offset that `poll` will read at or behind (moves over gaps and markers too).
     fn position(&self, topic: &str, partition: PartitionId) -> Option<i64>;
+    /// The end of the partition as far as this reader has heard of it, without asking anybody. Never before the
+    /// position; equal to it only where everything that readers are shown was read.
+    fn end(&self, topic: &str, partition: PartitionId) -> Option<i64>;
+    /// The leader epoch of the last record that `poll` brought of a partition; none where the log has no such thing.
+    fn leader_epoch(&self, topic: &str, partition: PartitionId) -> Option<i32>;
 }
 
 /// Writes epochs: all records between `begin` and `commit` appear together or not at all.
@@ -142,6 +200,8 @@ pub trait Writer: Send {
     fn commit(&mut self) -> Result<CommitOutcome, Error>;
     /// Drops the open epoch. Offsets may have been burnt.
     fn abort(&mut self) -> Result<(), Error>;
+    /// Where the first record of the last committed epoch stands in a partition; none where it wrote none there.
+    fn first_offset(&self, topic: &str, partition: PartitionId) -> Option<i64>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -172,6 +232,17 @@ pub enum Error {
     Fenced { transactional_id: String },
     #[error("{doing}: {found}")]
     Storage { doing: String, found: String },
+    /// The log is away, slow, or in trouble of its own: waiting may help.
+    #[error("{doing}: {found}")]
+    Unavailable { doing: String, found: String },
+    /// The log refuses for a reason that waiting does not mend.
+    #[error("{doing}: {found}; {remedy}")]
+    Denied { doing: String, found: String, remedy: &'static str },
+    #[error(
+        "read {topic}/{partition} from offset {offset}: the records before it are no longer those that were read: the \
+         partition was cut back by an election and has grown anew"
+    )]
+    Diverged { topic: String, partition: PartitionId, offset: i64 },
     #[error("{doing}: stored bytes are damaged: {found}")]
     Corrupt { doing: String, found: String },
 }
@@ -183,15 +254,32 @@ impl Error {
             Self::TopicExists(_) => Kind::Conflict,
             Self::InvalidTopic { .. } | Self::InvalidRecord { .. } | Self::RecordTooLarge { .. } => Kind::Invalid,
             Self::OutOfOrder { .. } | Self::NotAssigned { .. } => Kind::Bug,
-            Self::TopicRecreated { .. } | Self::OffsetOutOfRange { .. } | Self::Corrupt { .. } => Kind::Corrupt,
+            Self::TopicRecreated { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::Diverged { .. }
+            | Self::Corrupt { .. } => Kind::Corrupt,
+            Self::Denied { .. } => Kind::Invalid,
             Self::Fenced { .. } => Kind::Fenced,
-            Self::Storage { .. } => Kind::Retry,
+            Self::Storage { .. } | Self::Unavailable { .. } => Kind::Retry,
         }
     }
 }
 
+/// Bytes that a header counts for: beside name and value Kafka stores the lengths of both.
+pub fn header_bytes(name: &[u8], value: Option<&[u8]>) -> usize {
+    10 + name.len() + value.map_or(0, <[u8]>::len)
+}
+
+/// The size of the first record that is larger than `max`; the records are looked at one by one only where that may be.
+fn too_large(records: &PartitionBatch, max: u32) -> Option<usize> {
+    let Headers { names, values, .. } = &records.headers;
+    let all = records.byte_len() + names.byte_len() + values.byte_len() + names.len() * header_bytes(b"", None);
+    let sizes = (0..records.len()).map(|i| record_bytes(records, i));
+    (all > max as usize).then_some(sizes)?.find(|&bytes| bytes > max as usize)
+}
+
 /// Bytes that a record counts for against [`TopicSpec::max_record_bytes`].
 pub fn record_bytes(batch: &PartitionBatch, i: usize) -> usize {
-    let headers: usize = batch.headers.of(i).map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+    let headers: usize = batch.headers.of(i).map(|(name, value)| header_bytes(name, value)).sum();
     batch.keys.bytes(i).len() + batch.values.bytes(i).len() + headers
 }

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::header_bytes;
 use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, Headers, PartitionBatch};
 
 use super::flow::Lineage;
@@ -116,7 +117,8 @@ impl BadRecords {
 
     fn write(&mut self, bad: &BadRecord<'_>) {
         let mut headers = self.facts(bad);
-        let mut used: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let of = |(name, value): &(&str, String)| header_bytes(name.as_bytes(), Some(value.as_bytes()));
+        let mut used: usize = headers.iter().map(of).sum();
         let mut cut = Vec::new();
         let key = bad.key.map(|key| shorten(key, MAX_KEY_BYTES.min(self.max_record_bytes / 8), "key", &mut cut));
         used += key.map_or(0, <[u8]>::len) + 64;
@@ -167,7 +169,7 @@ impl BadRecords {
         cut: &mut Vec<String>,
     ) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
         let headers: Vec<_> = bad.headers.0.of(bad.headers.1).collect();
-        let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
+        let bytes: usize = headers.iter().map(|(name, value)| header_bytes(name, *value)).sum();
         if bytes > 0 && *used + bytes > self.max_record_bytes / 2 {
             cut.push(format!("headers={}", headers.len()));
             return Vec::new();

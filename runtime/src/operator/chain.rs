@@ -10,6 +10,7 @@ use super::flow::Lineage;
 use super::outlet::{Outgoing, Outlet, Route};
 use super::transform::{CallContext, CallLimits, Transform};
 use crate::codec::Decoded;
+use crate::log::header_bytes;
 use crate::model::{EventTime, PartitionBatch};
 use crate::state::{DueTimer, TaskState};
 use crate::wasm::contract::Moment;
@@ -57,41 +58,34 @@ impl Chain {
         source: usize,
         batch: &PartitionBatch,
         decoded: &Decoded,
-        watermark: EventTime,
+        moment: Moment,
     ) -> Result<(), Error> {
         let Self { outlet, source_routes, sources, .. } = self;
+        outlet.now_ms = moment.now.div_euclid(1_000_000);
         for reject in &decoded.rejects {
             let i = reject.index as usize;
-            let (id, topic) = &sources[source];
-            let bad = BadRecord {
-                operator: id,
-                input: id,
-                is_timer: false,
-                source: Some(id),
-                topic: Some(topic),
-                key: batch.keys.get(i),
-                value: batch.values.get(i),
-                headers: (&batch.headers, i),
-                event_time: None,
-                lineage: Lineage::source_record(source, batch.partition, batch.offsets[i]),
-                module: None,
-                watermark,
-                code: reject.code,
-                message: &reject.message,
-            };
+            let bad = bad_record(&sources[source], (source, batch, i), moment, (reject.code, &reject.message));
             outlet.bad.take(&bad).map_err(Error::BadRecord)?;
         }
+        let to_sinks = source_routes[source].iter().any(|route| matches!(route, Route::Sink(_)));
         for (position, &i) in decoded.kept.iter().enumerate() {
             let i = i as usize;
             let record = Outgoing {
                 key: decoded.keys.as_ref().map_or_else(|| batch.keys.get(i), |keys| keys.get(position)),
                 value: batch.values.get(i),
                 headers_of: (&batch.headers, i),
-                header_bytes: 0,
+                header_bytes: batch.headers.of(i).map(|(name, value)| header_bytes(name, value)).sum(),
                 event_time: decoded.event_times[position],
                 partition: -1,
                 lineage: Lineage::source_record(source, batch.partition, batch.offsets[i]),
             };
+            // An operator behind the source checks what it emits; what goes to a sink as it is has nobody else.
+            if to_sinks && let Err((code, message)) = outlet.check(&source_routes[source], &record) {
+                let bad = bad_record(&sources[source], (source, batch, i), moment, (code, &message));
+                let bad = BadRecord { event_time: Some(record.event_time), ..bad };
+                outlet.bad.take(&bad).map_err(Error::BadRecord)?;
+                continue;
+            }
             outlet.emit(&source_routes[source], &record);
         }
         Ok(())
@@ -99,6 +93,7 @@ impl Chain {
 
     /// Works through everything that waits, operator by operator.
     pub fn process(&mut self, state: &mut TaskState, moment: Moment) -> Result<(), Error> {
+        self.outlet.now_ms = moment.now.div_euclid(1_000_000);
         for k in 0..self.transforms.len() {
             if self.outlet.inboxes[k].is_empty() {
                 continue;
@@ -117,6 +112,7 @@ impl Chain {
     /// Fires a bounded number of the timers that are due at `up_to` and sends on what they emit.
     /// False when none is left: only then has the watermark passed.
     pub fn fire_next(&mut self, state: &mut TaskState, up_to: EventTime, moment: Moment) -> Result<bool, Error> {
+        self.outlet.now_ms = moment.now.div_euclid(1_000_000);
         for k in 0..self.transforms.len() {
             self.due.clear();
             state.due_timers(k, up_to, self.timer_batch, &mut self.due)?;
@@ -163,6 +159,32 @@ impl Chain {
 
     pub fn faults(&self) -> u64 {
         self.transforms.iter().map(|transform| transform.faults).sum()
+    }
+}
+
+/// Record `i` of a source's batch as a bad one; `named` is the source's id and topic.
+fn bad_record<'a>(
+    named: &'a (String, String),
+    (source, batch, i): (usize, &'a PartitionBatch, usize),
+    moment: Moment,
+    (code, message): (&'a str, &'a str),
+) -> BadRecord<'a> {
+    let (id, topic) = named;
+    BadRecord {
+        operator: id,
+        input: id,
+        is_timer: false,
+        source: Some(id),
+        topic: Some(topic),
+        key: batch.keys.get(i),
+        value: batch.values.get(i),
+        headers: (&batch.headers, i),
+        event_time: None,
+        lineage: Lineage::source_record(source, batch.partition, batch.offsets[i]),
+        module: None,
+        watermark: moment.watermark,
+        code,
+        message,
     }
 }
 

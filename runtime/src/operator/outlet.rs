@@ -33,6 +33,8 @@ pub struct Outlet {
     pub inboxes: Vec<Flow>,
     pub sinks: Vec<Sink>,
     pub bad: BadRecords,
+    /// Processing time of the batch, for topics that bound timestamps by it.
+    pub now_ms: i64,
     share: Share,
     /// Per operator whether it is keyed.
     keyed: Vec<bool>,
@@ -53,7 +55,7 @@ pub struct Outgoing<'a> {
 impl Outlet {
     pub fn new(sinks: Vec<Sink>, bad: BadRecords, share: Share, keyed: Vec<bool>) -> Self {
         let inboxes = keyed.iter().map(|_| Flow::default()).collect();
-        Self { inboxes, sinks, bad, share, keyed }
+        Self { inboxes, sinks, bad, now_ms: 0, share, keyed }
     }
 
     /// Whether every place on `routes` takes the record.
@@ -64,7 +66,14 @@ impl Outlet {
         for route in routes {
             match *route {
                 Route::Sink(sink) => self.sinks[sink]
-                    .check(record.key, record.value, record.header_bytes, record.event_time, record.partition)
+                    .check(
+                        record.key,
+                        record.value,
+                        record.header_bytes,
+                        record.event_time,
+                        record.partition,
+                        self.now_ms,
+                    )
                     .map_err(|Refused(message)| ("output-refused", message))?,
                 Route::Operator { operator, .. } if self.keyed[operator] => self.check_key(record)?,
                 Route::Operator { .. } => {}

@@ -3,6 +3,7 @@
 //! Owns one batch per partition. Decides before a record reaches the producer: a record that the
 //! broker would refuse must be an outcome of its input record, never the death of an epoch.
 
+use crate::log::TopicRules;
 use crate::model::{EventTime, Headers, PartitionBatch, PartitionId, murmur2};
 
 const NANOS_PER_MS: i64 = 1_000_000;
@@ -19,7 +20,7 @@ pub enum SinkTimestamp {
 pub struct Sink {
     pub id: String,
     timestamp: SinkTimestamp,
-    max_record_bytes: usize,
+    rules: TopicRules,
     batches: Vec<PartitionBatch>,
     bytes: usize,
     records: u64,
@@ -30,10 +31,9 @@ pub struct Sink {
 pub struct Refused(pub String);
 
 impl Sink {
-    pub fn new(id: &str, topic: &str, partitions: u32, max_record_bytes: u32, timestamp: SinkTimestamp) -> Self {
+    pub fn new(id: &str, topic: &str, partitions: u32, rules: TopicRules, timestamp: SinkTimestamp) -> Self {
         let batches = (0..partitions as PartitionId).map(|p| PartitionBatch::new(topic, p)).collect();
-        let max_record_bytes = max_record_bytes as usize;
-        Self { id: id.to_owned(), timestamp, max_record_bytes, batches, bytes: 0, records: 0 }
+        Self { id: id.to_owned(), timestamp, rules, batches, bytes: 0, records: 0 }
     }
 
     /// Whether the topic takes a record of these parts; `header_bytes` counts names and values.
@@ -47,17 +47,21 @@ impl Sink {
         header_bytes: usize,
         event_time: EventTime,
         partition: i32,
+        now_ms: i64,
     ) -> Result<(), Refused> {
         let bytes = key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + header_bytes;
-        if bytes > self.max_record_bytes {
-            let max = self.max_record_bytes;
+        if bytes > self.rules.max_record_bytes as usize {
+            let max = self.rules.max_record_bytes;
             return Err(Refused(format!("sink {}: the record has {bytes} bytes, the topic takes {max}", self.id)));
         }
-        if self.timestamp == SinkTimestamp::EventTime && event_time < 0 {
+        if self.rules.needs_key && key.is_none() {
             return Err(Refused(format!(
-                "sink {}: event time {event_time} ns lies before 1970 and cannot be a record's timestamp; set `timestamp: now`",
+                "sink {}: the record has no key, and the topic keeps the newest of each key",
                 self.id
             )));
+        }
+        if self.timestamp == SinkTimestamp::EventTime {
+            self.check_timestamp(event_time, now_ms)?;
         }
         if partition >= self.batches.len() as i32 {
             let found = self.batches.len();
@@ -65,6 +69,26 @@ impl Sink {
                 "sink {}: partition {partition} was asked for, the topic has {found}",
                 self.id
             )));
+        }
+        Ok(())
+    }
+
+    /// A topic refuses timestamps too far ahead, and its retention deletes old ones as soon as they are written.
+    fn check_timestamp(&self, event_time: EventTime, now_ms: i64) -> Result<(), Refused> {
+        let refused = |why: String| {
+            Err(Refused(format!("sink {}: event time {event_time} ns {why}; set `timestamp: now`", self.id)))
+        };
+        let behind_ms = now_ms.saturating_sub(event_time.div_euclid(NANOS_PER_MS));
+        let bounds = self.rules.timestamps;
+        // Kafka's client takes a timestamp of 0 for "now".
+        if event_time < NANOS_PER_MS {
+            return refused("lies before the first millisecond of 1970 and cannot be a record's timestamp".to_owned());
+        }
+        if let Some(max) = bounds.max_behind_ms.filter(|max| behind_ms > *max) {
+            return refused(format!("lies {behind_ms} ms behind now, and the topic keeps {max} ms"));
+        }
+        if let Some(max) = bounds.max_ahead_ms.filter(|max| behind_ms.saturating_neg() > *max) {
+            return refused(format!("lies {} ms ahead of now, and the topic takes {max} ms", -behind_ms));
         }
         Ok(())
     }
@@ -122,18 +146,36 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::TimestampBounds;
 
     fn sink() -> Sink {
-        Sink::new("out", "t", 4, 10, SinkTimestamp::EventTime)
+        Sink::new("out", "t", 4, rules(), SinkTimestamp::EventTime)
+    }
+
+    fn rules() -> TopicRules {
+        TopicRules { max_record_bytes: 10, needs_key: false, timestamps: TimestampBounds::default() }
+    }
+
+    #[test]
+    fn what_the_topic_would_not_keep_is_refused() {
+        let timestamps = TimestampBounds { max_behind_ms: Some(1_000), max_ahead_ms: Some(100) };
+        let bounded =
+            |timestamp| Sink::new("out", "t", 4, TopicRules { timestamps, needs_key: true, ..rules() }, timestamp);
+        let check = |timestamp, key, ms: i64| bounded(timestamp).check(key, None, 0, ms * NANOS_PER_MS, -1, 5_000);
+        let key = Some(&b"k"[..]);
+        assert_eq!([4_000, 5_100].map(|ms| check(SinkTimestamp::EventTime, key, ms)), [Ok(()), Ok(())]);
+        assert!([3_999, 5_101].iter().all(|ms| check(SinkTimestamp::EventTime, key, *ms).is_err()));
+        assert_eq!([3_999, 5_101].map(|ms| check(SinkTimestamp::Now, key, ms)), [Ok(()), Ok(())]);
+        assert!(check(SinkTimestamp::Now, None, 5_000).is_err());
     }
 
     #[test]
     fn what_the_topic_would_refuse_is_refused_before_it_is_written() {
-        assert_eq!(sink().check(Some(b"k"), Some(b"123456789"), 0, 0, -1), Ok(()));
-        assert!(sink().check(Some(b"k"), Some(b"1234567890"), 0, 0, -1).is_err());
-        assert!(sink().check(None, None, 11, 0, -1).is_err());
-        assert!(sink().check(None, None, 0, -1, -1).is_err());
-        assert!(sink().check(None, None, 0, 0, 4).is_err());
+        assert_eq!(sink().check(Some(b"k"), Some(b"123456789"), 0, NANOS_PER_MS, -1, 0), Ok(()));
+        assert!(sink().check(Some(b"k"), Some(b"1234567890"), 0, 0, -1, 0).is_err());
+        assert!(sink().check(None, None, 11, 0, -1, 0).is_err());
+        assert!(sink().check(None, None, 0, -1, -1, 0).is_err());
+        assert!(sink().check(None, None, 0, 0, 4, 0).is_err());
     }
 
     #[test]

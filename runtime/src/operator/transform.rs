@@ -15,6 +15,7 @@ use super::flow::{Flow, Lineage};
 use super::migration::Migrations;
 use super::module::ModuleRef;
 use super::outlet::{Outgoing, Outlet, Route};
+use crate::log::header_bytes;
 use crate::model::{Headers, murmur2};
 use crate::state::{DueTimer, Gathered, TaskState};
 use crate::wasm::contract::{Answer, Emitted, Guest, GuestError, Moment};
@@ -425,7 +426,7 @@ fn for_each_outgoing<E>(
             }
         };
         let headers_of = emitted.headers.as_ref().map_or(own_headers, |headers| (headers, i));
-        let header_bytes = headers_of.0.of(headers_of.1).map(|(name, v)| name.len() + v.map_or(0, <[u8]>::len)).sum();
+        let header_bytes = headers_of.0.of(headers_of.1).map(|(n, v)| header_bytes(n, v)).sum();
         let record = Outgoing {
             key: emitted.keys.as_ref().map_or(key, |keys| keys.get(i)),
             value: emitted.values.as_ref().map_or(value, |values| values.get(i)),

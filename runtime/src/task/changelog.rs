@@ -30,7 +30,7 @@ pub fn read_to_end(
     let partition = plan.task as i32;
     let end = log.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?;
     let mut reader = log.reader(Isolation::ReadCommitted)?;
-    reader.assign(&[Assignment { topic: topic.name.clone(), id: topic.id, partition, offset: from }])?;
+    reader.assign(&[Assignment::new(&topic.name, topic.id, partition, from)])?;
     let mut assembler = Assembler::default();
     let mut batch = PartitionBatch::default();
     let mut first_chunk = from;
@@ -68,5 +68,5 @@ pub fn append(writer: &mut dyn Writer, topic: &TopicRef, task: u32, chunks: &[Ve
 
 /// Bytes that a chunk may have.
 pub fn chunk_bytes(topic: &TopicRef) -> usize {
-    topic.max_record_bytes.saturating_sub(CHUNK_MARGIN).max(1_024) as usize
+    topic.rules.max_record_bytes.saturating_sub(CHUNK_MARGIN).max(1_024) as usize
 }

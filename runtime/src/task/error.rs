@@ -16,6 +16,8 @@ pub enum Error {
     Indefinite { epoch: u64, source: log::Error },
     #[error("read changelog {topic}/{partition} at offset {offset}: {source}")]
     Changelog { topic: String, partition: PartitionId, offset: i64, source: checkpoint::Error },
+    #[error("commit epoch {epoch}: the log does not say where in changelog {topic}/{partition} its delta stands")]
+    NoPlace { epoch: u64, topic: String, partition: PartitionId },
     #[error("encode epoch {epoch}: {source}")]
     Encode { epoch: u64, source: checkpoint::Error },
     #[error("read changelog {topic}/{partition} to its end at {end}: nothing came")]
@@ -56,6 +58,7 @@ impl Error {
             Self::Indefinite { .. } | Self::ChangelogStuck { .. } => Kind::Retry,
             Self::Module { .. } => Kind::Guest,
             Self::Changelog { source, .. } => source.kind(),
+            Self::NoPlace { .. } => Kind::Retry,
             Self::Encode { .. } | Self::OutOfPlace { .. } | Self::Unasked { .. } => Kind::Bug,
             Self::NoHeader { .. }
             | Self::ChangelogLost { .. }

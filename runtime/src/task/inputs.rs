@@ -17,6 +17,8 @@ pub struct Input {
     pub next: NextOffset,
     /// Of the last committed header.
     pub committed: NextOffset,
+    /// Of the record before `next`; none where the log has no such thing.
+    pub leader_epoch: Option<i32>,
 }
 
 /// In the order of the plan's sources and their partitions; the watermark counts inputs the same way.
@@ -27,12 +29,15 @@ pub struct Inputs {
 impl Inputs {
     /// `position` gives the committed position of a source's partition; a partition that no header
     /// knows yet starts at its first offset.
-    pub fn new(plan: &TaskPlan, position: impl Fn(&SourcePlan, PartitionId) -> Option<NextOffset>) -> Self {
+    pub fn new(
+        plan: &TaskPlan,
+        position: impl Fn(&SourcePlan, PartitionId) -> Option<(NextOffset, Option<i32>)>,
+    ) -> Self {
         let mut entries = Vec::new();
         for (source, of) in plan.sources.iter().enumerate() {
             for &partition in &of.partitions {
-                let next = position(of, partition).unwrap_or(NextOffset(0));
-                entries.push(Input { source, partition, next, committed: next });
+                let (next, leader_epoch) = position(of, partition).unwrap_or((NextOffset(0), None));
+                entries.push(Input { source, partition, next, committed: next, leader_epoch });
             }
         }
         Self { entries }
@@ -59,13 +64,19 @@ impl Inputs {
                 let topic = topic.name.clone();
                 return Err(Error::InputShrunk { topic, partition, offset, end });
             }
-            assignments.push(Assignment { topic: topic.name.clone(), id: topic.id, partition, offset });
+            let leader_epoch = input.leader_epoch;
+            assignments.push(Assignment { topic: topic.name.clone(), id: topic.id, partition, offset, leader_epoch });
         }
         Ok(assignments)
     }
 
     /// Moves the position behind the batch and tells which input it is, and of which source.
-    pub fn accept(&mut self, plan: &TaskPlan, batch: &PartitionBatch) -> Result<(usize, usize), Error> {
+    pub fn accept(
+        &mut self,
+        plan: &TaskPlan,
+        batch: &PartitionBatch,
+        reader: &dyn Reader,
+    ) -> Result<(usize, usize), Error> {
         let found = self.entries.iter_mut().enumerate().find(|(_, input)| {
             input.partition == batch.partition && plan.sources[input.source].topic.name == batch.topic
         });
@@ -78,6 +89,7 @@ impl Inputs {
             return Err(Error::OutOfPlace { topic, partition, offset: first, expected: input.next.0 });
         }
         input.next = NextOffset::after(last);
+        input.leader_epoch = reader.leader_epoch(&batch.topic, batch.partition).or(input.leader_epoch);
         Ok((index, input.source))
     }
 
@@ -95,11 +107,13 @@ impl Inputs {
     }
 
     /// Whether all that the log holds of an input was read. Unknown counts as no.
-    pub fn is_read(&self, input: usize, plan: &TaskPlan, reader: &dyn Reader, log: &dyn Log) -> bool {
+    pub fn is_read(&self, input: usize, plan: &TaskPlan, reader: &dyn Reader) -> bool {
         let Input { source, partition, .. } = self.entries[input];
         let topic = &plan.sources[source].topic.name;
-        let end = log.end_offset(topic, partition, Isolation::ReadCommitted).ok();
-        end.zip(reader.position(topic, partition)).is_some_and(|(end, position)| position >= end)
+        reader
+            .end(topic, partition)
+            .zip(reader.position(topic, partition))
+            .is_some_and(|(end, position)| position >= end)
     }
 
     /// The open epoch has been committed.
@@ -118,13 +132,11 @@ impl Inputs {
     }
 
     /// Records and markers between the committed positions and the ends of the inputs.
-    pub fn lag(&self, plan: &TaskPlan, log: &dyn Log) -> Result<u64, Error> {
-        let mut lag = 0;
-        for input in &self.entries {
-            let topic = &plan.sources[input.source].topic.name;
-            let end = log.end_offset(topic, input.partition, Isolation::ReadCommitted)?;
-            lag += end.saturating_sub(input.committed.0).max(0) as u64;
-        }
-        Ok(lag)
+    pub fn lag(&self, plan: &TaskPlan, reader: &dyn Reader) -> u64 {
+        let of = |input: &Input| {
+            let end = reader.end(&plan.sources[input.source].topic.name, input.partition)?;
+            Some(end.saturating_sub(input.committed.0).max(0) as u64)
+        };
+        self.entries.iter().filter_map(of).sum()
     }
 }

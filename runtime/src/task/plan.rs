@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::codec::SourceCodec;
+use crate::log::{TopicInfo, TopicRules};
 use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid};
 pub use crate::operator::ModuleRef;
 pub use crate::operator::bad_record::BadRecordPolicy;
@@ -44,7 +45,14 @@ pub struct TopicRef {
     pub name: String,
     pub id: TopicId,
     pub partitions: u32,
-    pub max_record_bytes: u32,
+    pub rules: TopicRules,
+}
+
+impl From<TopicInfo> for TopicRef {
+    fn from(info: TopicInfo) -> Self {
+        let rules = info.rules();
+        Self { name: info.spec.name, id: info.id, partitions: info.spec.partitions, rules }
+    }
 }
 
 #[derive(Clone)]

@@ -174,7 +174,7 @@ impl<'a> Session<'a> {
                 topic: source.topic.id,
                 partition: input.partition,
                 next_offset: input.next,
-                leader_epoch: None,
+                leader_epoch: input.leader_epoch,
                 watermark: mark.watermark,
                 idle: mark.idle,
                 upstream: Vec::new(),
@@ -312,9 +312,9 @@ fn replay(
     Ok(Head { header, hash })
 }
 
-fn position(header: &Header, source: &SourcePlan, partition: PartitionId) -> Option<NextOffset> {
+fn position(header: &Header, source: &SourcePlan, partition: PartitionId) -> Option<(NextOffset, Option<i32>)> {
     let known = header.inputs.iter().find(|input| input.source == source.id && input.partition == partition);
-    known.map(|input| input.next_offset)
+    known.map(|input| (input.next_offset, input.leader_epoch))
 }
 
 fn restore_watermark(watermark: &mut TaskWatermark, plan: &TaskPlan, inputs: &Inputs, header: &Header) {
@@ -399,13 +399,13 @@ fn instantiate_migrator(
 }
 
 fn sink(plan: &SinkPlan) -> Sink {
-    Sink::new(&plan.id, &plan.topic.name, plan.topic.partitions, plan.topic.max_record_bytes, plan.timestamp)
+    Sink::new(&plan.id, &plan.topic.name, plan.topic.partitions, plan.topic.rules, plan.timestamp)
 }
 
 fn bad_records(plan: &TaskPlan) -> BadRecords {
     let topic = &plan.dead_letters;
     let partition = (plan.task % topic.partitions.max(1)) as i32;
-    BadRecords::new(&plan.job.name, plan.bad_records, &topic.name, partition, topic.max_record_bytes)
+    BadRecords::new(&plan.job.name, plan.bad_records, &topic.name, partition, topic.rules.max_record_bytes)
 }
 
 /// Per output of operator `index`, in its module's order, where it leads. The plan's numbers are those

@@ -16,7 +16,7 @@ use super::{Error, changelog};
 use crate::checkpoint::{self, Header, HeaderKind};
 use crate::codec::Decoded;
 use crate::env::failpoint;
-use crate::log::{Budget, CommitOutcome, Isolation, Reader, Writer};
+use crate::log::{Budget, CommitOutcome, Reader, Writer};
 use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, Uid};
 use crate::operator::chain::Chain;
 use crate::state::{Marker, TaskState};
@@ -25,7 +25,7 @@ use crate::watermark::TaskWatermark;
 
 /// How long a poll waits when nothing else is to be done; commands wait no longer than that.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
-/// Asking every input for its end costs a call each: for the lag this often is enough.
+/// Often enough for whoever looks at it.
 const LAG_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) enum Ended {
@@ -115,19 +115,19 @@ impl Session<'_> {
         let wait = self.wait();
         let polled = self.reader.poll(budget, wait, &mut self.batch)?;
         if polled {
-            let (input, source) = self.inputs.accept(&self.around.plan, &self.batch)?;
+            let (input, source) = self.inputs.accept(&self.around.plan, &self.batch, self.reader.as_ref())?;
             let plan = &self.around.plan.sources[source];
             plan.codec.decode(&self.batch, plan.keyed.then_some(plan.topic.partitions), &mut self.decoded);
             self.observe(input);
-            self.chain.feed(source, &self.batch, &self.decoded, self.emitted_watermark)?;
             let moment = self.moment();
+            self.chain.feed(source, &self.batch, &self.decoded, moment)?;
             self.chain.process(&mut self.state, moment)?;
             self.epoch.records += self.batch.len() as u64;
             let open = self.epoch.records;
             self.around.update(|status| status.open_records = open);
         } else {
             self.inputs.skip_gaps(&self.around.plan, self.reader.as_ref());
-            self.watch_lag()?;
+            self.watch_lag();
         }
         self.advance()?;
         self.emit()?;
@@ -178,7 +178,7 @@ impl Session<'_> {
     /// batches and across as many epochs as it takes. Only when none is left has the watermark passed.
     fn advance(&mut self) -> Result<(), Error> {
         let (inputs, reader, around) = (&self.inputs, self.reader.as_ref(), self.around);
-        let caught_up = |input| inputs.is_read(input, &around.plan, reader, around.log.as_ref());
+        let caught_up = |input| inputs.is_read(input, &around.plan, reader);
         let reached = self.watermark.advance(around.clock.elapsed(), caught_up).max(self.emitted_watermark);
         let overdue = self.chain.next_timer(&mut self.state)?.is_some_and(|time| time <= reached);
         if overdue {
@@ -250,38 +250,43 @@ impl Session<'_> {
         self.begin()?;
         let header = self.next_header(kind);
         let hash = header.hash().map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        let offset = self.append_delta(&header)?;
+        self.append_delta(&header)?;
         failpoint("before-commit");
         match self.writer.commit()? {
             CommitOutcome::Committed => {}
             CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
         }
         failpoint("after-commit");
+        let offset = self.delta_offset(header.epoch)?;
         self.state.apply(Marker { epoch: header.epoch, header_offset: offset, header_hash: hash })?;
         failpoint("after-apply");
         self.head = Head { header, hash };
         self.inputs.committed();
-        self.committed(started)
+        self.committed(started);
+        Ok(())
     }
 
-    /// Appends the epoch's delta and tells where in the changelog it stands: this task is the only
-    /// writer of its partition, so its next record goes to the present end.
-    fn append_delta(&mut self, header: &Header) -> Result<i64, Error> {
+    /// Where in the changelog the delta that was just committed begins.
+    fn delta_offset(&self, epoch: u64) -> Result<i64, Error> {
+        let TaskPlan { changelog, task, .. } = &self.around.plan;
+        let offset = self.writer.first_offset(&changelog.name, *task as i32);
+        offset.ok_or_else(|| Error::NoPlace { epoch, topic: changelog.name.clone(), partition: *task as i32 })
+    }
+
+    fn append_delta(&mut self, header: &Header) -> Result<(), Error> {
         let plan = &self.around.plan;
         let topic = &plan.changelog;
         let changes = self.state.delta();
         let chunks = checkpoint::encode_delta(header, &changes.keys, &changes.values, changelog::chunk_bytes(topic))
             .map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        let end = self.around.log.end_offset(&topic.name, plan.task as i32, Isolation::ReadUncommitted)?;
-        changelog::append(self.writer.as_mut(), topic, plan.task, &chunks)?;
-        Ok(end)
+        changelog::append(self.writer.as_mut(), topic, plan.task, &chunks)
     }
 
     /// Opens the next epoch and tells the world about the last one.
-    fn committed(&mut self, started: Duration) -> Result<(), Error> {
+    fn committed(&mut self, started: Duration) {
         let now = self.around.clock.elapsed();
         let epoch = std::mem::replace(&mut self.epoch, OpenEpoch { opened: now, ..OpenEpoch::default() });
-        self.watch_lag()?;
+        self.watch_lag();
         let freshness = epoch.newest.map(|newest| self.around.clock.now().saturating_sub(newest));
         self.around.update(|status| {
             if !self.hold {
@@ -304,17 +309,15 @@ impl Session<'_> {
             status.positions = self.inputs.positions(&self.around.plan);
             status.migrating = self.chain.is_migrating();
         });
-        Ok(())
     }
 
-    fn watch_lag(&mut self) -> Result<(), Error> {
+    fn watch_lag(&mut self) {
         let now = self.around.clock.elapsed();
         if self.lag_asked.is_some_and(|asked| now.saturating_sub(asked) < LAG_EVERY) {
-            return Ok(());
+            return;
         }
         self.lag_asked = Some(now);
-        let lag = self.inputs.lag(&self.around.plan, self.around.log.as_ref())?;
+        let lag = self.inputs.lag(&self.around.plan, self.reader.as_ref());
         self.around.update(|status| status.lag = lag);
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::super::record::JobRecord;
 use super::super::spec::{EventTimeSpec, KeySpec, SourceSpec};
 use super::{Graph, ResolvedSource};
 use crate::codec::{EventTimeRule, FieldPath, KeyRule, SourceCodec};
-use crate::log::{Log, TopicInfo};
+use crate::log::Log;
 use crate::model::NextOffset;
 use crate::task::plan::{JobIdentity, OperatorPlan, SinkPlan, SourcePlan, TaskPlan, TaskSettings, TopicRef};
 use crate::watermark::WatermarkSettings;
@@ -41,8 +41,8 @@ impl Names {
 /// One plan per task.
 pub fn task_plans(job: &JobRecord, graph: &Graph, log: &dyn Log, data_dir: &Path) -> Result<Vec<TaskPlan>, Error> {
     let names = Names::of(job, data_dir);
-    let changelog = topic_ref(&log.topic(&names.changelog)?);
-    let dead_letters = topic_ref(&log.topic(&names.dead_letters)?);
+    let changelog = TopicRef::from(log.topic(&names.changelog)?);
+    let dead_letters = TopicRef::from(log.topic(&names.dead_letters)?);
     let plan = |task: u32| {
         Ok(TaskPlan {
             job: JobIdentity { name: job.name.clone(), uid: job.uid, incarnation: job.incarnation },
@@ -62,15 +62,6 @@ pub fn task_plans(job: &JobRecord, graph: &Graph, log: &dyn Log, data_dir: &Path
     (0..job.parallelism).map(plan).collect()
 }
 
-fn topic_ref(topic: &TopicInfo) -> TopicRef {
-    TopicRef {
-        name: topic.spec.name.clone(),
-        id: topic.id,
-        partitions: topic.spec.partitions,
-        max_record_bytes: topic.spec.max_record_bytes,
-    }
-}
-
 fn source_plan(job: &JobRecord, source: &ResolvedSource, task: u32) -> Result<SourcePlan, Error> {
     let partitions: Vec<i32> =
         (0..source.topic.spec.partitions).filter(|p| p % job.parallelism == task).map(|p| p as i32).collect();
@@ -78,7 +69,7 @@ fn source_plan(job: &JobRecord, source: &ResolvedSource, task: u32) -> Result<So
     let start = |p: &i32| resolved.and_then(|source| source.start.get(*p as usize)).map_or(0, |offset| *offset);
     Ok(SourcePlan {
         id: source.spec.id.clone(),
-        topic: topic_ref(&source.topic),
+        topic: source.topic.clone().into(),
         start: partitions.iter().map(|p| NextOffset(start(p))).collect(),
         partitions,
         codec: codec(&source.spec)?,
@@ -104,7 +95,7 @@ fn sinks(job: &JobRecord, graph: &Graph) -> Vec<SinkPlan> {
     let specs = job.spec.sinks.iter();
     let plan = |(sink, spec): (&super::ResolvedSink, &super::super::spec::SinkSpec)| SinkPlan {
         id: sink.id.clone(),
-        topic: topic_ref(&sink.topic),
+        topic: sink.topic.clone().into(),
         from: sink.from,
         timestamp: spec.timestamp.into(),
     };

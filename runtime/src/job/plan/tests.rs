@@ -1,8 +1,7 @@
 use super::super::fakes::{self, Factory, description};
 use super::super::record::SourceRecord;
 use super::*;
-use crate::log::TopicInfo;
-use crate::model::{TopicId, Uid};
+use crate::model::Uid;
 
 const SPEC: &str = "
 name: counts
@@ -22,9 +21,7 @@ fn found(reference: &str, description: Description) -> (String, Result<FoundModu
 }
 
 fn facts() -> Facts {
-    let topic = |(name, partitions)| {
-        (String::from(name), TopicInfo { id: TopicId([1; 16]), spec: fakes::topic(name, partitions) })
-    };
+    let topic = |(name, partitions)| (String::from(name), fakes::info(name, partitions));
     let with_parameters = Description {
         parameters: vec![fakes::parameter("depth", false, Some("10")), fakes::parameter("venue", true, None)],
         keyed: false,

@@ -29,6 +29,17 @@ pub fn an_epoch_burns_a_marker_offset_in_each_partition_that_it_touched(subject:
     assert_eq!([0, 1, 2].map(|partition| end(log, &topic, partition)), [5, 2, 0]);
 }
 
+pub fn a_writer_knows_where_its_last_epoch_stands(subject: &mut dyn Subject) {
+    let log = subject.log();
+    let topic = new_topic(log, 2);
+    let mut writer = log.writer(&new_id()).unwrap();
+    let first = |writer: &dyn Writer| [0, 1].map(|partition| writer.first_offset(&topic.spec.name, partition));
+    commit(&mut *writer, &[values(&topic, 0, &["a", "b"]), values(&topic, 0, &["c"])]);
+    assert_eq!(first(&*writer), [Some(0), None]);
+    commit(&mut *writer, &[values(&topic, 1, &["x"]), values(&topic, 0, &["d"])]);
+    assert_eq!(first(&*writer), [Some(4), Some(0)]);
+}
+
 pub fn an_epoch_takes_batches_of_several_calls_in_their_order(subject: &mut dyn Subject) {
     let log = subject.log();
     let topic = new_topic(log, 2);

@@ -12,12 +12,14 @@ pub fn a_takeover_fences_the_older_writer(subject: &mut dyn Subject) {
     };
     let mut idle = log.writer(&id).unwrap();
     let mut open = log.writer(&id).unwrap();
-    fenced(idle.begin(), "begin");
+    // A client may gather records before it learns of it; its commit fails at the latest.
+    let write = |writer: &mut dyn Writer| {
+        writer.append(&values(&topic, 0, &["never"])).and_then(|()| writer.commit().map(drop))
+    };
+    fenced(idle.begin().and_then(|()| write(&mut *idle)), "begin, append or commit");
     open.begin().unwrap();
     let mut newest = log.writer(&id).unwrap();
-    // A client may gather records before it learns of it; its commit fails at the latest.
-    let appended = open.append(&values(&topic, 0, &["never"]));
-    fenced(appended.and_then(|()| open.commit().map(drop)), "append or commit");
+    fenced(write(&mut *open), "append or commit");
     commit(&mut *newest, &[values(&topic, 0, &["a"])]);
     assert_eq!(texts(&read_all(log, &topic, 0)), ["a"]);
 }

@@ -56,10 +56,12 @@ macro_rules! log_conformance {
             a_paused_partition_brings_nothing_and_keeps_its_position
             a_poll_waits_for_records_that_come_later
             the_position_moves_over_markers_and_gaps_to_the_end
+            a_reader_knows_the_end_that_it_has_reached
             an_offset_that_is_not_held_is_an_error_and_no_reset
             a_new_assignment_replaces_the_old_one
             an_epoch_appears_at_its_commit_and_not_before
             an_epoch_burns_a_marker_offset_in_each_partition_that_it_touched
+            a_writer_knows_where_its_last_epoch_stands
             an_epoch_takes_batches_of_several_calls_in_their_order
             an_aborted_epoch_leaves_no_records
             an_epoch_that_was_open_when_the_process_died_is_never_seen
@@ -130,7 +132,7 @@ fn commit(writer: &mut dyn Writer, batches: &[PartitionBatch]) {
 }
 
 fn at(topic: &TopicInfo, partition: PartitionId, offset: i64) -> Assignment {
-    Assignment { topic: topic.spec.name.clone(), id: topic.id, partition, offset }
+    Assignment::new(&topic.spec.name, topic.id, partition, offset)
 }
 
 fn reader(log: &dyn Log, assignments: &[Assignment]) -> Box<dyn Reader> {

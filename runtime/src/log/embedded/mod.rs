@@ -32,9 +32,9 @@ use writer::Owners;
 
 pub use harsh::{Harsh, Show};
 
-use super::{Cleanup, Error, Isolation, Log, Reader, TopicInfo, TopicSpec, Writer};
+use super::{Cleanup, Error, GroupPosition, Isolation, Log, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer};
 use crate::env::{Clock, SystemClock};
-use crate::model::{PartitionBatch, PartitionId, TopicId};
+use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId};
 
 #[derive(Clone)]
 pub struct Settings {
@@ -216,7 +216,7 @@ impl Log for Embedded {
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error> {
         let mut append = self.shared.appending.lock()?;
         self.shared.topics.check_new(spec)?;
-        let info = TopicInfo { id: TopicId::random(), spec: spec.clone() };
+        let info = TopicInfo { id: TopicId::random(), spec: spec.clone(), timestamps: TimestampBounds::default() };
         append.put(&keys::topic(&spec.name), &keys::topic_to_bytes(&info)?);
         append.write(&self.shared.store, &|| format!("create topic {}", spec.name), |_| {
             self.shared.topics.insert(info.clone());
@@ -288,5 +288,13 @@ impl Log for Embedded {
             shared.show(None, ends);
         })?;
         Ok(first)
+    }
+
+    fn mirror(&self, _group: &str, _positions: &[GroupPosition]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn group_positions(&self, _group: &str, topic: &str) -> Result<Vec<Option<NextOffset>>, Error> {
+        Ok(vec![None; self.topic(topic)?.spec.partitions as usize])
     }
 }

@@ -111,11 +111,23 @@ impl Reader for EmbeddedReader {
     fn position(&self, topic: &str, partition: PartitionId) -> Option<i64> {
         self.cursor(topic, partition).map(|i| self.cursors[i].position)
     }
+
+    fn end(&self, topic: &str, partition: PartitionId) -> Option<i64> {
+        self.shared.step();
+        let cursor = &self.cursors[self.cursor(topic, partition)?];
+        let partition = cursor.topic.partition(cursor.partition).ok()?;
+        let end = if self.isolation == Isolation::ReadCommitted { partition.stable() } else { partition.bounds().end };
+        Some(end.max(cursor.position))
+    }
+
+    fn leader_epoch(&self, _topic: &str, _partition: PartitionId) -> Option<i32> {
+        None
+    }
 }
 
 impl Cursor {
     fn start(shared: &Shared, assignment: &Assignment) -> Result<Self, Error> {
-        let Assignment { topic: name, id, partition, offset } = assignment;
+        let Assignment { topic: name, id, partition, offset, leader_epoch: _ } = assignment;
         let topic = shared.topics.get(name)?;
         if topic.info.id != *id {
             let (topic, expected, found) = (name.clone(), *id, topic.info.id);

@@ -13,7 +13,7 @@ use super::harsh::Fate;
 use super::keys;
 use super::store::corrupt;
 use super::topics::Topic;
-use crate::log::{Cleanup, CommitOutcome, Error, Writer, record_bytes};
+use crate::log::{Cleanup, CommitOutcome, Error, Writer, too_large};
 use crate::model::{PartitionBatch, PartitionId};
 
 /// The owners of transactional ids in this process.
@@ -52,6 +52,8 @@ pub struct EmbeddedWriter {
     owner: Arc<Mutex<Owner>>,
     phase: Phase,
     gathered: Vec<Gathered>,
+    /// Where the last committed epoch's first record stands, per partition that it touched.
+    placed: Vec<(Arc<Topic>, PartitionId, i64)>,
 }
 
 /// The open epoch's records of one partition. Kept from epoch to epoch for its memory.
@@ -84,7 +86,15 @@ impl EmbeddedWriter {
             shared.news.announce();
         }
         let transactional_id = transactional_id.to_owned();
-        Ok(Self { shared, transactional_id, producer_epoch, owner, phase: Phase::Idle, gathered: Vec::new() })
+        Ok(Self {
+            shared,
+            transactional_id,
+            producer_epoch,
+            owner,
+            phase: Phase::Idle,
+            gathered: Vec::new(),
+            placed: Vec::new(),
+        })
     }
 
     /// The owner's state, where it is still us.
@@ -130,7 +140,7 @@ impl EmbeddedWriter {
         self.gathered.iter_mut().filter(|g| g.records > 0).map(Gathered::finish).collect()
     }
 
-    fn write_epoch(&self, additions: Vec<Addition>) -> Result<CommitOutcome, Error> {
+    fn write_epoch(&mut self, additions: Vec<Addition>) -> Result<CommitOutcome, Error> {
         let shared = &self.shared;
         let mut append = match shared.appending.lock() {
             Ok(append) => append,
@@ -142,12 +152,21 @@ impl EmbeddedWriter {
         }
         owner.open.clear();
         append.put(&keys::owner(&self.transactional_id), &keys::number_to_bytes(self.producer_epoch));
+        let mut placed = Vec::with_capacity(additions.len());
         for addition in additions {
-            append.add(addition, Marker::Burnt)?;
+            let (topic, partition) = (addition.topic.clone(), addition.partition);
+            placed.push((topic, partition, append.add(addition, Marker::Burnt)?));
         }
         let doing = || format!("commit an epoch as {}", self.transactional_id);
         let written = append.write(&shared.store, &doing, |ends| shared.show(Some(&self.transactional_id), ends));
-        Ok(written.map_or_else(CommitOutcome::Indefinite, |()| CommitOutcome::Committed))
+        drop(owner);
+        Ok(match written {
+            Ok(()) => {
+                self.placed = placed;
+                CommitOutcome::Committed
+            }
+            Err(error) => CommitOutcome::Indefinite(error),
+        })
     }
 
     /// Gives the offsets of the open epoch away for nothing.
@@ -231,6 +250,11 @@ impl Writer for EmbeddedWriter {
         self.gathered.iter_mut().for_each(Gathered::clear);
         self.burn_open()
     }
+
+    fn first_offset(&self, topic: &str, partition: PartitionId) -> Option<i64> {
+        let placed = self.placed.iter().find(|(of, p, _)| *p == partition && of.name() == topic);
+        placed.map(|(_, _, offset)| *offset)
+    }
 }
 
 impl Gathered {
@@ -291,10 +315,7 @@ impl Touched {
 /// Refuses a batch of which any record is not for this topic, before anything of it is added.
 pub fn check_records(topic: &Topic, records: &PartitionBatch) -> Result<(), Error> {
     let max = topic.info.spec.max_record_bytes;
-    let all = records.byte_len() + records.headers.names.byte_len() + records.headers.values.byte_len();
-    if all > max as usize
-        && let Some(bytes) = (0..records.len()).map(|i| record_bytes(records, i)).find(|&bytes| bytes > max as usize)
-    {
+    if let Some(bytes) = too_large(records, max) {
         return Err(Error::RecordTooLarge { topic: topic.name().to_owned(), bytes, max });
     }
     let without_key = records.keys.present().contains(&0);

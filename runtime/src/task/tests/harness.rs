@@ -10,7 +10,7 @@ use super::guests::Counter;
 use crate::codec::{Decode, SourceCodec};
 use crate::env::ManualClock;
 use crate::log::embedded::{Embedded, Settings};
-use crate::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicInfo, TopicSpec};
+use crate::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
 use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
 use crate::operator::ModuleRef;
 use crate::task::Error;
@@ -44,7 +44,7 @@ impl Bench {
         let log = Embedded::open(&dir.path().join("log"), Settings::default()).unwrap();
         let topic = |name: &str, partitions| {
             let spec = TopicSpec { name: name.into(), partitions, cleanup: Cleanup::Delete, max_record_bytes: 1 << 20 };
-            reference(&log.create_topic(&spec).unwrap())
+            TopicRef::from(log.create_topic(&spec).unwrap())
         };
         let numbers = topic("numbers", PARTITIONS);
         let last = operators.len() - 1;
@@ -100,7 +100,7 @@ impl Bench {
     pub fn deploy_again(&mut self) {
         let spec = self.log.topic(&self.plan.changelog.name).unwrap().spec;
         self.log.delete_topic(&spec.name).unwrap();
-        self.plan.changelog = reference(&self.log.create_topic(&spec).unwrap());
+        self.plan.changelog = self.log.create_topic(&spec).unwrap().into();
         crate::task::deploy(&self.plan, &*self.log).unwrap();
     }
 
@@ -174,7 +174,7 @@ impl Bench {
     fn batches(&self, topic: &str) -> Vec<PartitionBatch> {
         let info = self.log.topic(topic).unwrap();
         let mut reader = self.log.reader(Isolation::ReadCommitted).unwrap();
-        let at = |partition| Assignment { topic: topic.into(), id: info.id, partition, offset: 0 };
+        let at = |partition| Assignment::new(topic, info.id, partition, 0);
         let partitions = 0..info.spec.partitions as i32;
         reader.assign(&partitions.map(at).collect::<Vec<_>>()).unwrap();
         let mut batches = Vec::new();
@@ -197,14 +197,5 @@ pub fn settle(session: &mut Session<'_>, bench: &Bench) -> Result<(), Error> {
             session.step()?;
             return Ok(());
         }
-    }
-}
-
-fn reference(info: &TopicInfo) -> TopicRef {
-    TopicRef {
-        name: info.spec.name.clone(),
-        id: info.id,
-        partitions: info.spec.partitions,
-        max_record_bytes: info.spec.max_record_bytes,
     }
 }

@@ -15,7 +15,7 @@ use super::harness::Bench;
 use crate::error::Kind;
 use crate::log::embedded::Embedded;
 use crate::log::*;
-use crate::model::{PartitionBatch, PartitionId, Uid};
+use crate::model::{NextOffset, PartitionBatch, PartitionId, Uid};
 use crate::state::TaskState;
 use crate::task::session::Session;
 
@@ -57,6 +57,10 @@ impl Writer for UnsureWriter {
     fn abort(&mut self) -> Result<(), Error> {
         self.writer.abort()
     }
+
+    fn first_offset(&self, topic: &str, partition: PartitionId) -> Option<i64> {
+        self.writer.first_offset(topic, partition)
+    }
 }
 
 impl Log for Unsure {
@@ -93,6 +97,12 @@ impl Log for Unsure {
     }
     fn produce(&self, records: &PartitionBatch) -> Result<i64, Error> {
         self.log.produce(records)
+    }
+    fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error> {
+        self.log.mirror(group, positions)
+    }
+    fn group_positions(&self, group: &str, topic: &str) -> Result<Vec<Option<NextOffset>>, Error> {
+        self.log.group_positions(group, topic)
     }
 }
 

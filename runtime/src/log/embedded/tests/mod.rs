@@ -37,7 +37,7 @@ fn shown(log: &Embedded, topic: &str, partition: PartitionId) -> Vec<(i64, Strin
 fn try_shown(log: &Embedded, topic: &str, partition: PartitionId) -> Result<Vec<(i64, String)>, Error> {
     let (id, offset) = (log.topic(topic)?.id, log.start_offset(topic, partition)?);
     let mut reader = log.reader(Isolation::ReadCommitted)?;
-    reader.assign(&[Assignment { topic: topic.to_owned(), id, partition, offset }])?;
+    reader.assign(&[Assignment::new(topic, id, partition, offset)])?;
     let (mut batch, mut seen) = (PartitionBatch::default(), Vec::new());
     while reader.poll(PLENTY, Duration::ZERO, &mut batch)? {
         let text = |i| batch.values.get(i).map_or("-".into(), |v| String::from_utf8_lossy(v).into_owned());

@@ -1,0 +1,573 @@
+//! Questions and orders to a cluster that are not on a record's way: topics, offsets, groups.
+//!
+//! Owns one client for them. Every call blocks until the answer or its deadline.
+
+use std::collections::BTreeMap;
+use std::ffi::c_char;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+use sys::rd_kafka_admin_op_t as Op;
+
+use super::native::{self, Client, Code, Failure, PartitionList, cstring, text_of};
+use crate::log::{Error, GroupPosition, Isolation};
+use crate::model::{NextOffset, PartitionId, TopicId};
+
+/// One request of a call; librdkafka tries again within the call's deadline.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub struct Admin {
+    client: Client,
+}
+
+/// A topic as the cluster describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    pub name: String,
+    pub id: TopicId,
+    pub partitions: u32,
+    /// Every partition has a leader.
+    pub led: bool,
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetOf {
+    Start,
+    End(Isolation),
+    Timestamp(i64),
+}
+
+/// The answer to one call, until it is dropped.
+struct Answer(*mut sys::rd_kafka_event_t);
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // SAFETY: ours, and dropped once.
+        unsafe { sys::rd_kafka_event_destroy(self.0) };
+    }
+}
+
+impl Admin {
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// How many brokers there are; the first question to a cluster.
+    pub fn brokers(&self, doing: &str) -> Result<usize, Error> {
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER, doing, |rk, options, queue| {
+            // SAFETY: all three live as long as the call.
+            unsafe { sys::rd_kafka_DescribeCluster(rk, options, queue) };
+        })?;
+        let mut count = 0;
+        // SAFETY: the event is of this kind: its request was.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeCluster_result(answer.0);
+            sys::rd_kafka_DescribeCluster_result_nodes(result, &raw mut count);
+        }
+        Ok(count)
+    }
+
+    /// The names of all topics but Kafka's own.
+    pub fn topic_names(&self) -> Result<Vec<String>, Error> {
+        let mut metadata = ptr::null();
+        // SAFETY: the handle lives, and the metadata is destroyed below after all of it was copied.
+        unsafe {
+            let rk = self.client.rk();
+            let code = sys::rd_kafka_metadata(rk, 1, ptr::null_mut(), &raw mut metadata, native::millis(PATIENCE));
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(self.error("list topics", code, None));
+            }
+            let topics = std::slice::from_raw_parts((*metadata).topics, (*metadata).topic_cnt.max(0) as usize);
+            let names = topics.iter().filter(|topic| topic.partition_cnt > 0).map(|topic| text_of(topic.topic));
+            let names = names.filter(|name| name != "__consumer_offsets" && name != "__transaction_state").collect();
+            sys::rd_kafka_metadata_destroy(metadata);
+            Ok(names)
+        }
+    }
+
+    /// Those of the topics that exist.
+    pub fn describe(&self, topics: &[&str]) -> Result<Vec<Described>, Error> {
+        let names = topics.iter().map(|topic| cstring(topic)).collect::<Result<Vec<_>, _>>()?;
+        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        // SAFETY: librdkafka copies the names; the collection is destroyed after the request was made of it.
+        let collection = unsafe { sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()) };
+        let doing = format!("describe {}", named(topics));
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_DescribeTopics(rk, collection, options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_TopicCollection_destroy(collection) };
+        let answer = answer?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        let descriptions = unsafe {
+            let result = sys::rd_kafka_event_DescribeTopics_result(answer.0);
+            let mut count = 0;
+            let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+            slice(topics, count)
+        };
+        let mut found = Vec::new();
+        for &description in descriptions {
+            // SAFETY: as above.
+            let (name, failure) = unsafe {
+                let error = sys::rd_kafka_TopicDescription_error(description);
+                (text_of(sys::rd_kafka_TopicDescription_name(description)), sys::rd_kafka_error_code(error))
+            };
+            match failure {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    // SAFETY: as above.
+                    found.push(unsafe { described(name, description) });
+                }
+                code if is_unknown(code) => {}
+                code => return Err(self.error(&doing, code, Some(&name))),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The settings of topics that exist.
+    pub fn configs(&self, topics: &[&str]) -> Result<BTreeMap<String, BTreeMap<String, String>>, Error> {
+        let names = topics.iter().map(|topic| cstring(topic)).collect::<Result<Vec<_>, _>>()?;
+        let kind = sys::rd_kafka_ResourceType_t::RD_KAFKA_RESOURCE_TOPIC;
+        // SAFETY: librdkafka copies the names; the resources are destroyed below.
+        let mut resources: Vec<_> =
+            names.iter().map(|name| unsafe { sys::rd_kafka_ConfigResource_new(kind, name.as_ptr()) }).collect();
+        let doing = format!("read the settings of {}", named(topics));
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_DescribeConfigs(rk, resources.as_mut_ptr(), resources.len(), options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_ConfigResource_destroy_array(resources.as_mut_ptr(), resources.len()) };
+        let answer = answer?;
+        let mut configs = BTreeMap::new();
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        unsafe {
+            let result = sys::rd_kafka_event_DescribeConfigs_result(answer.0);
+            let mut count = 0;
+            let found = sys::rd_kafka_DescribeConfigs_result_resources(result, &raw mut count);
+            for &resource in slice(found, count) {
+                let name = text_of(sys::rd_kafka_ConfigResource_name(resource));
+                let code = sys::rd_kafka_ConfigResource_error(resource);
+                if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    return Err(self.error(&doing, code, Some(&name)));
+                }
+                let mut count = 0;
+                let entries = sys::rd_kafka_ConfigResource_configs(resource, &raw mut count);
+                let entry = |&entry: &*const sys::rd_kafka_ConfigEntry_t| {
+                    let (name, value) = (sys::rd_kafka_ConfigEntry_name(entry), sys::rd_kafka_ConfigEntry_value(entry));
+                    (text_of(name), text_of(value))
+                };
+                configs.insert(name, slice(entries, count).iter().map(entry).collect());
+            }
+        }
+        Ok(configs)
+    }
+
+    pub fn create(
+        &self,
+        topic: &str,
+        partitions: i32,
+        replication: i32,
+        configs: &[(&str, String)],
+    ) -> Result<(), Error> {
+        let doing = format!("create topic {topic}");
+        let name = cstring(topic).map_err(|_| invalid(topic, "its name has a zero byte in it".to_owned()))?;
+        let mut text = [0 as c_char; 512];
+        // SAFETY: librdkafka copies what it is given; the new topic is destroyed below.
+        let mut new = unsafe {
+            sys::rd_kafka_NewTopic_new(name.as_ptr(), partitions, replication, text.as_mut_ptr(), text.len())
+        };
+        if new.is_null() {
+            // SAFETY: librdkafka ends what it writes with a zero.
+            return Err(invalid(topic, unsafe { text_of(text.as_ptr()) }));
+        }
+        for (name, value) in configs {
+            let (name, value) = (cstring(name)?, cstring(value)?);
+            // SAFETY: copied by librdkafka.
+            unsafe { sys::rd_kafka_NewTopic_set_config(new, name.as_ptr(), value.as_ptr()) };
+        }
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_CREATETOPICS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_CreateTopics(rk, &raw mut new, 1, options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_NewTopic_destroy(new) };
+        let answer = answer?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        let results = unsafe {
+            let result = sys::rd_kafka_event_CreateTopics_result(answer.0);
+            let mut count = 0;
+            let topics = sys::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
+            slice(topics, count)
+        };
+        self.check_topics(&doing, topic, results)
+    }
+
+    pub fn delete(&self, topic: &str) -> Result<(), Error> {
+        let doing = format!("delete topic {topic}");
+        let name = cstring(topic)?;
+        // SAFETY: librdkafka copies the name; destroyed below.
+        let mut gone = unsafe { sys::rd_kafka_DeleteTopic_new(name.as_ptr()) };
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_DELETETOPICS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_DeleteTopics(rk, &raw mut gone, 1, options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_DeleteTopic_destroy(gone) };
+        let answer = answer?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        let results = unsafe {
+            let result = sys::rd_kafka_event_DeleteTopics_result(answer.0);
+            let mut count = 0;
+            let topics = sys::rd_kafka_DeleteTopics_result_topics(result, &raw mut count);
+            slice(topics, count)
+        };
+        self.check_topics(&doing, topic, results)
+    }
+
+    /// One offset per partition asked for, in that order; −1 where a timestamp is behind all records.
+    pub fn offsets(&self, topic: &str, partitions: &[PartitionId], of: OffsetOf) -> Result<Vec<i64>, Error> {
+        let mut list = PartitionList::new();
+        let spec = match of {
+            OffsetOf::Start => i64::from(sys::RD_KAFKA_OFFSET_BEGINNING),
+            OffsetOf::End(_) => i64::from(sys::RD_KAFKA_OFFSET_END),
+            OffsetOf::Timestamp(ms) => ms.max(0),
+        };
+        for &partition in partitions {
+            list.add(topic, partition, spec, None)?;
+        }
+        let isolation = match of {
+            OffsetOf::End(Isolation::ReadCommitted) => {
+                Some(sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED)
+            }
+            _ => None,
+        };
+        let doing = format!("ask for offsets of {topic}");
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe {
+                if let Some(isolation) = isolation {
+                    Failure::take(sys::rd_kafka_AdminOptions_set_isolation_level(options, isolation));
+                }
+                sys::rd_kafka_ListOffsets(rk, list.as_ptr(), options, queue);
+            }
+        })?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        let found: BTreeMap<PartitionId, Result<i64, Code>> = unsafe {
+            let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
+            let mut count = 0;
+            let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+            let of = |&info: &*const sys::rd_kafka_ListOffsetsResultInfo_t| {
+                let at = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
+                let good = at.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+                (at.partition, if good { Ok(at.offset) } else { Err(at.err) })
+            };
+            slice(infos, count).iter().map(of).collect()
+        };
+        let one = |partition: &PartitionId| match found.get(partition) {
+            Some(Ok(offset)) => Ok(*offset),
+            Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
+            None => {
+                Err(Error::Unavailable { doing: doing.clone(), found: format!("no answer for partition {partition}") })
+            }
+        };
+        partitions.iter().map(one).collect()
+    }
+
+    pub fn delete_records(&self, topic: &str, partition: PartitionId, before: i64) -> Result<(), Code> {
+        let mut list = PartitionList::new();
+        let unusable = |_| Code::RD_KAFKA_RESP_ERR__INVALID_ARG;
+        list.add(topic, partition, before, None).map_err(unusable)?;
+        // SAFETY: librdkafka copies the list; destroyed below.
+        let mut order = unsafe { sys::rd_kafka_DeleteRecords_new(list.as_ptr()) };
+        let answer = self.request(Op::RD_KAFKA_ADMIN_OP_DELETERECORDS, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_DeleteRecords(rk, &raw mut order, 1, options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_DeleteRecords_destroy(order) };
+        let answer = answer.map_err(|(code, _)| code)?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        let elements = unsafe {
+            let result = sys::rd_kafka_event_DeleteRecords_result(answer.0);
+            native::elements(sys::rd_kafka_DeleteRecords_result_offsets(result))
+        };
+        match elements.first() {
+            Some(element) if element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(element.err),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn alter_group(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error> {
+        let mut list = PartitionList::new();
+        for at in positions {
+            list.add(&at.topic, at.partition, at.next.0, None)?;
+        }
+        let name = cstring(group)?;
+        // SAFETY: librdkafka copies both; destroyed below.
+        let mut order = unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.as_ptr()) };
+        let doing = format!("write the positions of group {group}");
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_AlterConsumerGroupOffsets(rk, &raw mut order, 1, options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_destroy(order) };
+        let answer = answer?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        unsafe {
+            let result = sys::rd_kafka_event_AlterConsumerGroupOffsets_result(answer.0);
+            let mut count = 0;
+            let groups = sys::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &raw mut count);
+            self.group_elements(&doing, group, slice(groups, count)).map(drop)
+        }
+    }
+
+    /// What a group has committed, of all that it has committed anything for.
+    pub fn group(&self, group: &str) -> Result<Vec<GroupPosition>, Error> {
+        let name = cstring(group)?;
+        // SAFETY: no partitions = all; librdkafka copies the name; destroyed below.
+        let mut order = unsafe { sys::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null()) };
+        let doing = format!("read the positions of group {group}");
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, &doing, |rk, options, queue| {
+            // SAFETY: all live as long as the call.
+            unsafe { sys::rd_kafka_ListConsumerGroupOffsets(rk, &raw mut order, 1, options, queue) };
+        });
+        // SAFETY: made above, and destroyed once.
+        unsafe { sys::rd_kafka_ListConsumerGroupOffsets_destroy(order) };
+        let answer = answer?;
+        // SAFETY: the event is of this kind; what it holds lives as long as it.
+        unsafe {
+            let result = sys::rd_kafka_event_ListConsumerGroupOffsets_result(answer.0);
+            let mut count = 0;
+            let groups = sys::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
+            let elements = self.group_elements(&doing, group, slice(groups, count))?;
+            let committed = elements.iter().filter(|element| element.offset >= 0);
+            Ok(committed
+                .map(|element| GroupPosition {
+                    topic: text_of(element.topic),
+                    partition: element.partition,
+                    next: NextOffset(element.offset),
+                })
+                .collect())
+        }
+    }
+
+    /// The partitions of the one group that an answer is about.
+    ///
+    /// # Safety
+    /// The groups live as long as what is returned.
+    unsafe fn group_elements<'a>(
+        &self,
+        doing: &str,
+        group: &str,
+        groups: &[*const sys::rd_kafka_group_result_t],
+    ) -> Result<&'a [sys::rd_kafka_topic_partition_t], Error> {
+        let Some(&result) = groups.first() else { return Ok(&[]) };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let error = sys::rd_kafka_group_result_error(result);
+            if !error.is_null() {
+                return Err(self.error(doing, sys::rd_kafka_error_code(error), Some(group)));
+            }
+            let elements = native::elements(sys::rd_kafka_group_result_partitions(result));
+            match elements.iter().find(|element| element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
+                Some(bad) => Err(self.error(doing, bad.err, Some(&text_of(bad.topic)))),
+                None => Ok(elements),
+            }
+        }
+    }
+
+    fn check_topics(
+        &self,
+        doing: &str,
+        topic: &str,
+        results: &[*const sys::rd_kafka_topic_result_t],
+    ) -> Result<(), Error> {
+        let Some(&result) = results.first() else { return Ok(()) };
+        // SAFETY: the answer that holds it still lives in the caller.
+        let (code, text) = unsafe {
+            (sys::rd_kafka_topic_result_error(result), text_of(sys::rd_kafka_topic_result_error_string(result)))
+        };
+        match code {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            Code::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS => Err(Error::TopicExists(topic.to_owned())),
+            Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION
+            | Code::RD_KAFKA_RESP_ERR_INVALID_PARTITIONS
+            | Code::RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR
+            | Code::RD_KAFKA_RESP_ERR_INVALID_CONFIG
+            | Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION
+            | Code::RD_KAFKA_RESP_ERR_INVALID_REQUEST => Err(invalid(topic, text)),
+            code => Err(self.error(doing, code, Some(topic))),
+        }
+    }
+
+    fn call(
+        &self,
+        op: Op,
+        doing: &str,
+        submit: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    ) -> Result<Answer, Error> {
+        self.request(op, submit).map_err(|(code, text)| match code {
+            Code::RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR | Code::RD_KAFKA_RESP_ERR_INVALID_PARTITIONS => {
+                Error::InvalidTopic { topic: doing.to_owned(), reason: text }
+            }
+            code => error(doing, code, &self.explain(text), None),
+        })
+    }
+
+    fn request(
+        &self,
+        op: Op,
+        submit: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
+    ) -> Result<Answer, (Code, String)> {
+        let rk = self.client.rk();
+        // SAFETY: queue and options are ours and live until the answer has come: librdkafka counts its own references
+        // to the queue, and copies the options.
+        unsafe {
+            let queue = sys::rd_kafka_queue_new(rk);
+            let options = sys::rd_kafka_AdminOptions_new(rk, op);
+            let mut text = [0 as c_char; 128];
+            let patience = native::millis(PATIENCE);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, patience, text.as_mut_ptr(), text.len());
+            submit(rk, options, queue);
+            let event = sys::rd_kafka_queue_poll(queue, patience + 5_000);
+            sys::rd_kafka_AdminOptions_destroy(options);
+            sys::rd_kafka_queue_destroy(queue);
+            if event.is_null() {
+                return Err((Code::RD_KAFKA_RESP_ERR__TIMED_OUT, "no answer".to_owned()));
+            }
+            let answer = Answer(event);
+            let code = sys::rd_kafka_event_error(event);
+            // Errors of brokers wait to be heard as well; nobody else serves this client.
+            self.client.serve(Duration::ZERO);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err((code, text_of(sys::rd_kafka_event_error_string(event))));
+            }
+            self.client.events.set_trouble(None);
+            Ok(answer)
+        }
+    }
+
+    /// The reason of a timeout is the trouble that was heard meanwhile.
+    fn explain(&self, text: String) -> String {
+        match self.client.events.trouble() {
+            Some(trouble) => format!("{text} ({trouble})"),
+            None => text,
+        }
+    }
+
+    fn error(&self, doing: &str, code: Code, topic: Option<&str>) -> Error {
+        error(doing, code, &self.explain(native::describe(code)), topic)
+    }
+}
+
+/// # Safety
+/// The description lives.
+unsafe fn described(name: String, description: *const sys::rd_kafka_TopicDescription_t) -> Described {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let id = sys::rd_kafka_TopicDescription_topic_id(description);
+        let high = sys::rd_kafka_Uuid_most_significant_bits(id).to_be_bytes();
+        let low = sys::rd_kafka_Uuid_least_significant_bits(id).to_be_bytes();
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&high);
+        bytes[8..].copy_from_slice(&low);
+        let mut count = 0;
+        let partitions = sys::rd_kafka_TopicDescription_partitions(description, &raw mut count);
+        let led = slice(partitions, count).iter().all(|&p| !sys::rd_kafka_TopicPartitionInfo_leader(p).is_null());
+        Described { name, id: TopicId(bytes), partitions: count as u32, led }
+    }
+}
+
+/// # Safety
+/// `first` is null or points to `count` pointers that live long enough.
+unsafe fn slice<'a, T>(first: *mut *const T, count: usize) -> &'a [*const T] {
+    if first.is_null() || count == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(first, count) }
+}
+
+fn named(topics: &[&str]) -> String {
+    match topics {
+        [one] => format!("topic {one}"),
+        many => format!("{} topics", many.len()),
+    }
+}
+
+fn invalid(topic: &str, reason: String) -> Error {
+    Error::InvalidTopic { topic: topic.to_owned(), reason }
+}
+
+pub fn is_unknown(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+            | Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID
+            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+            | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION
+    )
+}
+
+/// What a code of librdkafka or of a broker means to the callers of the log.
+pub fn error(doing: &str, code: Code, text: &str, topic: Option<&str>) -> Error {
+    let doing = doing.to_owned();
+    let found = if text.is_empty() { native::describe(code) } else { text.to_owned() };
+    match (code, topic) {
+        (code, Some(topic)) if is_unknown(code) => Error::UnknownTopic(topic.to_owned()),
+        (
+            Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
+            | Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
+            | Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
+            | Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            topic,
+        ) => {
+            let found = topic.map_or(found.clone(), |topic| format!("{topic}: {found}"));
+            Error::Denied { doing, found, remedy: "give the user of the cluster profile that right (an ACL)" }
+        }
+        (Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, _) => {
+            Error::Denied { doing, found, remedy: "check mechanism, user and password of the cluster profile" }
+        }
+        (_, Some(topic)) => Error::Unavailable { doing, found: format!("{topic}: {found}") },
+        (_, None) => Error::Unavailable { doing, found },
+    }
+}
+
+/// Whether librdkafka's text of an id is that of a topic. It prints base64 without padding; the alphabet's last two
+/// characters differ between versions.
+pub fn same_id(id: TopicId, text: &str) -> bool {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let number = id.0.iter().fold(0_u128, |number, &byte| number << 8 | u128::from(byte));
+    // 128 bits are 21 characters of six and one of two, whose other four are zero.
+    let digit = |i: usize| {
+        let bits = if i < 21 { number >> (122 - 6 * i) } else { number << 4 };
+        ALPHABET[(bits & 63) as usize]
+    };
+    let plain = |byte: u8| match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => other,
+    };
+    let text = text.trim_end_matches('=');
+    text.len() == 22 && text.bytes().enumerate().all(|(i, byte)| plain(byte) == digit(i))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_known_in_its_text() {
+        let id = TopicId([0xfb, 0xff, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+        assert!(same_id(id, "-_8AAQIDBAUGBwgJCgsMDQ"));
+        assert!(same_id(id, "+/8AAQIDBAUGBwgJCgsMDQ=="));
+        assert!(!same_id(id, "-_8AAQIDBAUGBwgJCgsMDg"));
+        assert!(!same_id(id, "AAAAAAAAAAAAAAAAAAAAAA"));
+    }
+}

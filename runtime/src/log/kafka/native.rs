@@ -1,0 +1,412 @@
+//! librdkafka's handles, with an owner each: what the other files of this folder build on.
+//!
+//! Owns creation and destruction, and what callbacks report about a handle. The calls that cost most on a record's
+//! way (reading and writing in batches, ending a transaction) go to librdkafka directly: its safe wrapper reads one
+//! message a call, and waits 100 ms in every commit (`docs/adr/0011-librdkafka-called-directly.md`).
+//! Every `unsafe` of the Kafka log is in this file, `reader`, `writer` and `admin`, next to the reason why it is sound.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::bindings as sys;
+pub use sys::rd_kafka_resp_err_t as Code;
+
+use crate::log::Error;
+
+/// Handles whose destruction hangs. Past this many the process is not healthy: it ends, and nothing is lost by that.
+const DYING_MAX: u32 = 64;
+const ERROR_BYTES: usize = 512;
+
+static DYING: AtomicU32 = AtomicU32::new(0);
+
+/// A delivery report: outcome, topic handle, partition and offset of one message.
+pub type OnDelivery = fn(&Events, Code, *mut sys::rd_kafka_topic_t, i32, i64);
+
+/// What librdkafka's threads tell about a handle. Outlives it.
+pub struct Events {
+    /// Connections that were closed, by either side or after a request timed out.
+    pub disconnects: AtomicU64,
+    /// The newest trouble with brokers, until something works again.
+    trouble: Mutex<Option<String>>,
+    /// The id of each topic as this handle last learnt it, as librdkafka prints it.
+    topic_ids: Mutex<HashMap<String, String>>,
+    /// Raised at each change of `topic_ids`.
+    pub topic_changes: AtomicU64,
+    on_delivery: Option<OnDelivery>,
+    pub deliveries: Mutex<Deliveries>,
+}
+
+/// What has become of the messages of the open epoch.
+#[derive(Default)]
+pub struct Deliveries {
+    pub outstanding: u64,
+    pub failed: Option<(Code, String, i32)>,
+    /// The first offset per topic handle and partition.
+    pub first: Vec<(usize, i32, i64)>,
+}
+
+impl Events {
+    fn new(on_delivery: Option<OnDelivery>) -> Self {
+        Self {
+            disconnects: AtomicU64::new(0),
+            trouble: Mutex::default(),
+            topic_ids: Mutex::default(),
+            topic_changes: AtomicU64::new(0),
+            on_delivery,
+            deliveries: Mutex::default(),
+        }
+    }
+
+    pub fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_trouble(&self, found: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    /// The topic's id as this handle last learnt it.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        self.topic_ids.lock().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// librdkafka goes on reading at the same offset where a topic is made again, and tells it in a debug line only.
+    fn hear(&self, line: &str) {
+        if let Some((topic, id)) = changed_topic(line) {
+            self.topic_ids.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned(), id.to_owned());
+            self.topic_changes.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// Topic and new id of "… Topic T changed id from A to B".
+fn changed_topic(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.split_once("Topic ")?;
+    let (topic, ids) = rest.split_once(" changed id from ")?;
+    let (_, id) = ids.split_once(" to ")?;
+    Some((topic, id.trim()))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Consumer,
+    Producer,
+}
+
+/// A librdkafka handle.
+pub struct Client {
+    rk: *mut sys::rd_kafka_t,
+    pub events: Arc<Events>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread, by several at once.
+unsafe impl Send for Client {}
+// SAFETY: as above.
+unsafe impl Sync for Client {}
+
+impl Client {
+    /// # Errors
+    /// [`Error::Denied`] where librdkafka does not take a setting.
+    pub fn new(role: Role, settings: &[(String, String)], on_delivery: Option<OnDelivery>) -> Result<Self, Error> {
+        let events = Arc::new(Events::new(on_delivery));
+        // SAFETY: the configuration is ours until `rd_kafka_new` takes it; all pointers given live long enough: the
+        // opaque one is a counted reference that the destroying thread gives back.
+        unsafe {
+            let conf = sys::rd_kafka_conf_new();
+            for (name, value) in settings {
+                if let Err(error) = set(conf, name, value) {
+                    sys::rd_kafka_conf_destroy(conf);
+                    return Err(error);
+                }
+            }
+            sys::rd_kafka_conf_set_opaque(conf, Arc::into_raw(Arc::clone(&events)).cast_mut().cast());
+            sys::rd_kafka_conf_set_log_cb(conf, Some(on_log));
+            sys::rd_kafka_conf_set_error_cb(conf, Some(on_error));
+            sys::rd_kafka_conf_set_closesocket_cb(conf, Some(on_close_socket));
+            if on_delivery.is_some() {
+                sys::rd_kafka_conf_set_dr_msg_cb(conf, Some(on_delivered));
+            }
+            let mut text = [0 as c_char; ERROR_BYTES];
+            let kind = match role {
+                Role::Consumer => sys::rd_kafka_type_t::RD_KAFKA_CONSUMER,
+                Role::Producer => sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            };
+            let rk = sys::rd_kafka_new(kind, conf, text.as_mut_ptr(), text.len());
+            if rk.is_null() {
+                sys::rd_kafka_conf_destroy(conf);
+                drop(Arc::from_raw(Arc::as_ptr(&events)));
+                return Err(bad_setting("start a Kafka client".to_owned(), text_of(text.as_ptr())));
+            }
+            Ok(Self { rk, events })
+        }
+    }
+
+    pub fn rk(&self) -> *mut sys::rd_kafka_t {
+        self.rk
+    }
+
+    /// Runs the callbacks that wait, for up to `wait` until there is one.
+    pub fn serve(&self, wait: Duration) {
+        // SAFETY: the handle lives as long as `self`.
+        unsafe { sys::rd_kafka_poll(self.rk, millis(wait)) };
+    }
+
+    /// The error that has ended this handle for good, where there is one.
+    pub fn fatal(&self) -> Option<(Code, String)> {
+        let mut text = [0 as c_char; ERROR_BYTES];
+        // SAFETY: the buffer is as long as said.
+        let code = unsafe { sys::rd_kafka_fatal_error(self.rk, text.as_mut_ptr(), text.len()) };
+        // SAFETY: librdkafka ends what it writes with a zero.
+        (code != Code::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| (code, unsafe { text_of(text.as_ptr()) }))
+    }
+
+    /// Destroys the handle and waits for it, but not for ever. True where it is gone.
+    pub fn close(self, patience: Duration) -> bool {
+        let (sender, done) = std::sync::mpsc::channel();
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not used or dropped any more.
+        let events = unsafe { ptr::read(&this.events) };
+        destroy(this.rk, events, Some(sender));
+        done.recv_timeout(patience).is_ok()
+    }
+}
+
+impl Drop for Client {
+    /// Elsewhere, since it may take long: nothing here needs a clean end.
+    fn drop(&mut self) {
+        destroy(self.rk, Arc::clone(&self.events), None);
+    }
+}
+
+fn destroy(rk: *mut sys::rd_kafka_t, events: Arc<Events>, done: Option<std::sync::mpsc::Sender<()>>) {
+    struct Handle(*mut sys::rd_kafka_t);
+    // SAFETY: librdkafka's handles may be destroyed from any thread.
+    unsafe impl Send for Handle {}
+    if DYING.fetch_add(1, Ordering::Relaxed) >= DYING_MAX {
+        tracing::error!("{DYING_MAX} Kafka clients hang while they close: the process ends, to be started again");
+        std::process::exit(70);
+    }
+    let handle = Handle(rk);
+    let end = move || {
+        let handle = handle;
+        // SAFETY: nobody else has the handle any more. The reference that its configuration held is given back
+        // after its threads have ended.
+        unsafe {
+            sys::rd_kafka_destroy_flags(handle.0, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+            drop(Arc::from_raw(Arc::as_ptr(&events)));
+        }
+        DYING.fetch_sub(1, Ordering::Relaxed);
+        if let Some(done) = done {
+            let _ = done.send(());
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(end) {
+        tracing::warn!("close a Kafka client: no thread for it: {error}; it is left behind");
+    }
+}
+
+/// # Safety
+/// `conf` is a configuration of ours.
+unsafe fn set(conf: *mut sys::rd_kafka_conf_t, name: &str, value: &str) -> Result<(), Error> {
+    let (c_name, c_value) = (cstring(name)?, cstring(value)?);
+    let mut text = [0 as c_char; ERROR_BYTES];
+    // SAFETY: all pointers are to living, zero-ended buffers.
+    let result =
+        unsafe { sys::rd_kafka_conf_set(conf, c_name.as_ptr(), c_value.as_ptr(), text.as_mut_ptr(), text.len()) };
+    if result == sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
+        return Ok(());
+    }
+    // SAFETY: librdkafka ends what it writes with a zero. The value is kept out: it may be a secret.
+    let found = unsafe { text_of(text.as_ptr()) }.replace(value, "…");
+    Err(bad_setting(format!("set Kafka property {name}"), found))
+}
+
+fn bad_setting(doing: String, found: String) -> Error {
+    Error::Denied { doing, found, remedy: "correct the cluster profile (docs/kafka.md lists what it may set)" }
+}
+
+pub fn cstring(text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::Denied {
+        doing: format!("pass {text:?} to Kafka"),
+        found: "it has a zero byte in it".to_owned(),
+        remedy: "leave it out",
+    })
+}
+
+/// # Safety
+/// `text` is null or ends with a zero.
+pub unsafe fn text_of(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+pub fn describe(code: Code) -> String {
+    // SAFETY: librdkafka gives a static text for every code.
+    unsafe { text_of(sys::rd_kafka_err2str(code)) }
+}
+
+pub fn millis(duration: Duration) -> c_int {
+    // Anything below a millisecond that is not nothing waits for one: a wait of 0 would be a loop.
+    let rounded = duration.as_millis().max(u128::from(!duration.is_zero()));
+    c_int::try_from(rounded).unwrap_or(c_int::MAX)
+}
+
+/// An error object that a call has returned: taken over, read and freed.
+pub struct Failure {
+    pub code: Code,
+    pub text: String,
+}
+
+impl Failure {
+    /// `None` where the call succeeded.
+    ///
+    /// # Safety
+    /// `error` is null or an error that librdkafka has just handed to us.
+    pub unsafe fn take(error: *mut sys::rd_kafka_error_t) -> Option<Self> {
+        if error.is_null() {
+            return None;
+        }
+        // SAFETY: the caller's promise; it is freed once, here.
+        unsafe {
+            let failure =
+                Self { code: sys::rd_kafka_error_code(error), text: text_of(sys::rd_kafka_error_string(error)) };
+            sys::rd_kafka_error_destroy(error);
+            Some(failure)
+        }
+    }
+}
+
+/// A list of partitions with an offset each.
+pub struct PartitionList(*mut sys::rd_kafka_topic_partition_list_t);
+
+impl PartitionList {
+    pub fn new() -> Self {
+        // SAFETY: no arguments that could be wrong.
+        Self(unsafe { sys::rd_kafka_topic_partition_list_new(8) })
+    }
+
+    pub fn add(&mut self, topic: &str, partition: i32, offset: i64, leader_epoch: Option<i32>) -> Result<(), Error> {
+        let topic = cstring(topic)?;
+        // SAFETY: the list is ours and copies the name; the new element lives in the list.
+        unsafe {
+            let element = sys::rd_kafka_topic_partition_list_add(self.0, topic.as_ptr(), partition);
+            (*element).offset = offset;
+            if let Some(epoch) = leader_epoch {
+                sys::rd_kafka_topic_partition_set_leader_epoch(element, epoch);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn as_ptr(&self) -> *mut sys::rd_kafka_topic_partition_list_t {
+        self.0
+    }
+}
+
+impl Drop for PartitionList {
+    fn drop(&mut self) {
+        // SAFETY: ours, and dropped once.
+        unsafe { sys::rd_kafka_topic_partition_list_destroy(self.0) };
+    }
+}
+
+/// # Safety
+/// `list` is null or a living list.
+pub unsafe fn elements<'a>(list: *const sys::rd_kafka_topic_partition_list_t) -> &'a [sys::rd_kafka_topic_partition_t] {
+    // SAFETY: the caller's promise; the list holds `cnt` elements.
+    unsafe {
+        if list.is_null() || (*list).elems.is_null() {
+            return &[];
+        }
+        std::slice::from_raw_parts((*list).elems, (*list).cnt.max(0) as usize)
+    }
+}
+
+/// # Safety
+/// `opaque` is what `Client::new` has set.
+unsafe fn events<'a>(opaque: *mut c_void) -> Option<&'a Events> {
+    // SAFETY: the reference is given back only after the handle's threads have ended.
+    unsafe { opaque.cast::<Events>().as_ref() }
+}
+
+unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: *const c_char, line: *const c_char) {
+    // SAFETY: librdkafka passes a living handle and texts that end with a zero.
+    let (events, facility, line) = unsafe { (events(sys::rd_kafka_opaque(rk)), text_of(facility), text_of(line)) };
+    if let Some(events) = events {
+        events.hear(&line);
+    }
+    match level {
+        0..=3 => tracing::warn!(target: "librdkafka", %facility, "{line}"),
+        4..=5 => tracing::info!(target: "librdkafka", %facility, "{line}"),
+        _ => tracing::trace!(target: "librdkafka", %facility, "{line}"),
+    }
+}
+
+unsafe extern "C" fn on_error(_: *mut sys::rd_kafka_t, _code: c_int, reason: *const c_char, opaque: *mut c_void) {
+    // SAFETY: as in `on_log`.
+    let (events, reason) = unsafe { (events(opaque), text_of(reason)) };
+    tracing::debug!(target: "librdkafka", "{reason}");
+    if let Some(events) = events {
+        events.set_trouble(Some(reason));
+    }
+}
+
+/// The one sign of a lost connection that librdkafka never leaves out: it reports an error that repeats itself only
+/// once, and closes the socket for each, after a request that timed out too.
+unsafe extern "C" fn on_close_socket(socket: c_int, opaque: *mut c_void) -> c_int {
+    // SAFETY: as in `on_log`.
+    if let Some(events) = unsafe { events(opaque) } {
+        events.disconnects.fetch_add(1, Ordering::SeqCst);
+    }
+    // SAFETY: librdkafka hands over a socket that it has done with.
+    unsafe { libc::close(socket) }
+}
+
+unsafe extern "C" fn on_delivered(
+    _: *mut sys::rd_kafka_t,
+    message: *const sys::rd_kafka_message_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: librdkafka passes a living message; the rest as in `on_log`.
+    unsafe {
+        if let (Some(events), Some(message)) = (events(opaque), message.as_ref())
+            && let Some(on_delivery) = events.on_delivery
+        {
+            on_delivery(events, message.err, message.rkt, message.partition, message.offset);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_topic_is_heard_in_the_line_that_tells_it() {
+        let line = "[thrd:main]: Topic a.b changed id from AAAAAAAAAAAAAAAAAAAAAA to u8v4VWGnQzaaaaaaaaaaaa";
+        assert_eq!(changed_topic(line), Some(("a.b", "u8v4VWGnQzaaaaaaaaaaaa")));
+        assert_eq!(changed_topic("[thrd:main]: Topic a.b [0] Leader 1 Epoch 0"), None);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_without_its_value() {
+        let settings = [("bootstrap.servers", "127.0.0.1:1"), ("socket.timeout.ms", "hunter2")];
+        let settings: Vec<_> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let refused = Client::new(Role::Producer, &settings, None).map(drop).unwrap_err().to_string();
+        assert!(!refused.contains("hunter2"), "{refused}");
+        let unknown = [("no.such.thing".to_owned(), "1".to_owned())];
+        let refused = Client::new(Role::Producer, &unknown, None).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("no.such.thing"), "{refused}");
+    }
+}
