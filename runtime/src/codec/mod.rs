@@ -26,6 +26,8 @@ pub mod code {
     pub const NULL_VALUE: &str = "null-value";
     pub const OVERSIZED: &str = "oversized";
     pub const WRONG_PARTITION: &str = "wrong-partition";
+    /// Not by a source: what came of the record was refused by the log.
+    pub const OUTPUT_REFUSED: &str = "output-refused";
 }
 
 /// How a source's records are read.
@@ -107,6 +109,19 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// Moves a kept record to the rejects. Seldom: the columns behind it are written anew.
+    pub fn refuse(&mut self, index: u32, code: &'static str, message: String) {
+        let Ok(at) = self.kept.binary_search(&index) else { return };
+        self.kept.remove(at);
+        self.event_times.remove(at);
+        if let Some(keys) = &mut self.keys {
+            let all = std::mem::take(keys);
+            (0..all.len()).filter(|&i| i != at).for_each(|i| keys.push(all.get(i)));
+        }
+        let place = self.rejects.partition_point(|reject| reject.index < index);
+        self.rejects.insert(place, Reject { index, code, message });
+    }
+
     fn reset(&mut self, own_keys: bool) {
         self.kept.clear();
         self.event_times.clear();

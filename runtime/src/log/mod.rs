@@ -235,6 +235,9 @@ pub enum Error {
     /// The log is away, slow, or in trouble of its own: waiting may help.
     #[error("{doing}: {found}")]
     Unavailable { doing: String, found: String },
+    /// The cluster refused a record for its own sake, after it had passed the checks here.
+    #[error("write to {topic}: the cluster refused a record: {found}")]
+    RecordRefused { topic: String, found: String },
     /// The log refuses for a reason that waiting does not mend.
     #[error("{doing}: {found}; {remedy}")]
     Denied { doing: String, found: String, remedy: &'static str },
@@ -252,7 +255,10 @@ impl Error {
         match self {
             Self::UnknownTopic(_) | Self::UnknownPartition { .. } => Kind::NotFound,
             Self::TopicExists(_) => Kind::Conflict,
-            Self::InvalidTopic { .. } | Self::InvalidRecord { .. } | Self::RecordTooLarge { .. } => Kind::Invalid,
+            Self::InvalidTopic { .. }
+            | Self::InvalidRecord { .. }
+            | Self::RecordTooLarge { .. }
+            | Self::RecordRefused { .. } => Kind::Invalid,
             Self::OutOfOrder { .. } | Self::NotAssigned { .. } => Kind::Bug,
             Self::TopicRecreated { .. }
             | Self::OffsetOutOfRange { .. }

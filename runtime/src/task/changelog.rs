@@ -24,11 +24,32 @@ pub fn read_to_end(
     log: &dyn Log,
     plan: &TaskPlan,
     from: i64,
+    visit: impl FnMut(i64, Delta) -> Result<(), Error>,
+) -> Result<i64, Error> {
+    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadUncommitted)?;
+    read_to(log, plan, from, end, visit)
+}
+
+/// The same up to what is committed now. For those who do not own the task: whoever does may have an epoch open.
+pub fn read_to_stable_end(
+    log: &dyn Log,
+    plan: &TaskPlan,
+    from: i64,
+    visit: impl FnMut(i64, Delta) -> Result<(), Error>,
+) -> Result<i64, Error> {
+    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadCommitted)?;
+    read_to(log, plan, from, end, visit)
+}
+
+fn read_to(
+    log: &dyn Log,
+    plan: &TaskPlan,
+    from: i64,
+    end: i64,
     mut visit: impl FnMut(i64, Delta) -> Result<(), Error>,
 ) -> Result<i64, Error> {
     let topic = &plan.changelog;
     let partition = plan.task as i32;
-    let end = log.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?;
     let mut reader = log.reader(Isolation::ReadCommitted)?;
     reader.assign(&[Assignment::new(&topic.name, topic.id, partition, from)])?;
     let mut assembler = Assembler::default();

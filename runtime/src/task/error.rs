@@ -1,7 +1,7 @@
 //! Why a task cannot go on, and what its owner should do about it.
 
 use crate::error::Kind;
-use crate::model::{PartitionId, TopicId};
+use crate::model::{PartitionId, TopicId, Uid};
 use crate::{checkpoint, log, operator, state};
 
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,15 @@ pub enum Error {
     Changelog { topic: String, partition: PartitionId, offset: i64, source: checkpoint::Error },
     #[error("commit epoch {epoch}: the log does not say where in changelog {topic}/{partition} its delta stands")]
     NoPlace { epoch: u64, topic: String, partition: PartitionId },
+    #[error(
+        "another process owns the task since epoch {epoch} (session {owner}): this one has given it up; stop the other \
+         one and apply the job again to bring it back"
+    )]
+    TakenOver { epoch: u64, owner: Uid },
+    #[error("changelog {topic}/{partition} has grown since this process last wrote to it: the task is read anew")]
+    Overtaken { topic: String, partition: PartitionId },
+    #[error("write epoch {epoch}: {source}; the topic's rules or rights were changed: restore them")]
+    Refused { epoch: u64, source: log::Error },
     #[error("encode epoch {epoch}: {source}")]
     Encode { epoch: u64, source: checkpoint::Error },
     #[error("read changelog {topic}/{partition} to its end at {end}: nothing came")]
@@ -59,6 +68,8 @@ impl Error {
             Self::Module { .. } => Kind::Guest,
             Self::Changelog { source, .. } => source.kind(),
             Self::NoPlace { .. } => Kind::Retry,
+            Self::Overtaken { .. } | Self::TakenOver { .. } => Kind::Fenced,
+            Self::Refused { .. } => Kind::Invalid,
             Self::Encode { .. } | Self::OutOfPlace { .. } | Self::Unasked { .. } => Kind::Bug,
             Self::NoHeader { .. }
             | Self::ChangelogLost { .. }

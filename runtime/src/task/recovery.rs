@@ -4,6 +4,7 @@
 //! changelog to its end, then a claim; only then is anything read from the inputs. The changelog is
 //! the truth; the local store is used only where exactly the header that it names stands in the chain.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::checkpoint::{
 use crate::codec::Decoded;
 use crate::env::failpoint;
 use crate::error::Kind;
-use crate::log::{CommitOutcome, Isolation, Log};
+use crate::log::{CommitOutcome, Isolation, Log, TopicRules};
 use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionBatch, PartitionId, Uid};
 use crate::operator::bad_record::BadRecords;
 use crate::operator::chain::Chain;
@@ -61,6 +62,20 @@ pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
         CommitOutcome::Committed => Ok(()),
         CommitOutcome::Indefinite(source) => Err(Error::Indefinite { epoch: 0, source }),
     }
+}
+
+/// Epoch and session of the last header, at `known` or behind it. Takes nothing over.
+///
+/// # Errors
+/// Those of the log; [`Error::ChangelogLost`] where there is none.
+pub(super) fn last_owner(plan: &TaskPlan, log: &dyn Log, known: i64) -> Result<(u64, Uid), Error> {
+    let mut last = None;
+    changelog::read_to_stable_end(log, plan, known, |_, delta| {
+        last = Some((delta.header.epoch, delta.header.owner.session));
+        Ok(())
+    })?;
+    let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
+    last.ok_or(Error::ChangelogLost { topic, partition, stored: 0, last: 0 })
 }
 
 fn header_zero(plan: &TaskPlan) -> Header {
@@ -118,14 +133,14 @@ impl<'a> Session<'a> {
     pub fn recover(around: &'a Surroundings, hold: bool) -> Result<Self, Error> {
         let started = around.clock.elapsed();
         let (plan, log) = (&around.plan, around.log.as_ref());
-        check_topics(plan, log)?;
+        let rules = check_topics(plan, log)?;
         let writer = log.writer(&plan.transactional_id())?;
         failpoint("recovery-after-init");
         let (mut state, head) = restore(plan, log)?;
         failpoint("recovery-after-read");
         let modules = modules_of(around, &head.header)?;
         state.bind(&bindings(plan, &modules))?;
-        let chain = build_chain(around, &head.header, &modules)?;
+        let chain = build_chain(around, &head.header, &modules, &rules)?;
         let inputs = Inputs::new(plan, |source, partition| position(&head.header, source, partition));
         let mut watermark = TaskWatermark::new(
             plan.sources.iter().flat_map(|source| source.partitions.iter().map(|_| source.watermark.clone())),
@@ -139,7 +154,7 @@ impl<'a> Session<'a> {
             around,
             owner: Uid::random(),
             reader,
-            writer,
+            writer: Some(writer),
             state,
             chain,
             watermark,
@@ -207,18 +222,21 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A topic that was made again under its name is another topic.
-fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
+/// A topic that was made again under its name is another topic. Answers the rules of the sinks' topics as they are
+/// now: they may have changed since the plan was made.
+fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<BTreeMap<String, TopicRules>, Error> {
+    let mut rules = BTreeMap::new();
     let sources = plan.sources.iter().map(|source| &source.topic);
     let sinks = plan.sinks.iter().map(|sink| &sink.topic);
     for topic in sources.chain(sinks).chain([&plan.changelog, &plan.dead_letters]) {
         let TopicRef { name, id, .. } = topic;
-        let found = log.topic(name)?.id;
-        if found != *id {
-            return Err(Error::TopicChanged { topic: name.clone(), expected: *id, found });
+        let found = log.topic(name)?;
+        if found.id != *id {
+            return Err(Error::TopicChanged { topic: name.clone(), expected: *id, found: found.id });
         }
+        rules.insert(name.clone(), found.rules());
     }
-    Ok(())
+    Ok(rules)
 }
 
 /// State and last header: from the local store and the tail behind it, or from the whole changelog.
@@ -283,7 +301,7 @@ fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: 
         last = delta.header.epoch;
         if head.is_none() {
             foreign = delta.hash != marker.header_hash;
-            head = Some(Head { hash: delta.hash, header: delta.header });
+            head = Some(Head { hash: delta.hash, header: delta.header, offset });
         } else if !foreign {
             head = Some(replay(plan, state, &mut chain, offset, delta)?);
         }
@@ -309,7 +327,7 @@ fn replay(
     chain.follow(&header, hash).map_err(|source| changelog::error(&plan.changelog, plan.task, offset, source))?;
     let marker = Marker { epoch: header.epoch, header_offset: offset, header_hash: hash };
     state.replay(&Changes { keys, values }, marker)?;
-    Ok(Head { header, hash })
+    Ok(Head { header, hash, offset })
 }
 
 fn position(header: &Header, source: &SourcePlan, partition: PartitionId) -> Option<(NextOffset, Option<i32>)> {
@@ -360,7 +378,12 @@ pub(super) fn bindings(plan: &TaskPlan, modules: &[ModuleRef]) -> Vec<OperatorSt
     .collect()
 }
 
-fn build_chain(around: &Surroundings, header: &Header, modules: &[ModuleRef]) -> Result<Chain, Error> {
+fn build_chain(
+    around: &Surroundings,
+    header: &Header,
+    modules: &[ModuleRef],
+    rules: &BTreeMap<String, TopicRules>,
+) -> Result<Chain, Error> {
     let plan = &around.plan;
     let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
     let mut transforms = Vec::with_capacity(plan.operators.len());
@@ -377,7 +400,7 @@ fn build_chain(around: &Surroundings, header: &Header, modules: &[ModuleRef]) ->
         transforms.push(transform);
     }
     let share = Share { task: plan.task, parallelism: plan.parallelism };
-    let outlet = Outlet::new(plan.sinks.iter().map(sink).collect(), bad_records(plan), share, keyed);
+    let outlet = Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan), share, keyed);
     let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
     let sources = plan.sources.iter().map(|source| (source.id.clone(), source.topic.name.clone())).collect();
     let settings = &plan.settings;
@@ -398,8 +421,9 @@ fn instantiate_migrator(
     Ok(Migrator::new(module, guest))
 }
 
-fn sink(plan: &SinkPlan) -> Sink {
-    Sink::new(&plan.id, &plan.topic.name, plan.topic.partitions, plan.topic.rules, plan.timestamp)
+fn sink(plan: &SinkPlan, rules: &BTreeMap<String, TopicRules>) -> Sink {
+    let TopicRef { name, partitions, rules: planned, .. } = &plan.topic;
+    Sink::new(&plan.id, name, *partitions, *rules.get(name).unwrap_or(planned), plan.timestamp)
 }
 
 fn bad_records(plan: &TaskPlan) -> BadRecords {

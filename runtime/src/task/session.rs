@@ -7,6 +7,7 @@
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
+use super::careful::{Careful, Refused};
 use super::handle::{Command, Phase};
 use super::inputs::Inputs;
 use super::plan::TaskPlan;
@@ -14,10 +15,10 @@ use super::swap::Swaps;
 use super::worker::Surroundings;
 use super::{Error, changelog};
 use crate::checkpoint::{self, Header, HeaderKind};
-use crate::codec::Decoded;
+use crate::codec::{self, Decoded};
 use crate::env::failpoint;
-use crate::log::{Budget, CommitOutcome, Reader, Writer};
-use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, Uid};
+use crate::log::{self, Budget, CommitOutcome, Reader, Writer};
+use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, PartitionId, Uid};
 use crate::operator::chain::Chain;
 use crate::state::{Marker, TaskState};
 use crate::wasm::contract::Moment;
@@ -36,6 +37,8 @@ pub(super) enum Ended {
 pub(super) struct Head {
     pub header: Header,
     pub hash: [u8; 32],
+    /// Where it stands in the changelog.
+    pub offset: i64,
 }
 
 /// What the open epoch has done so far.
@@ -44,6 +47,8 @@ pub(super) struct OpenEpoch {
     opened: Duration,
     records: u64,
     newest: Option<EventTime>,
+    /// Source, partition and offset of its first input record.
+    first: Option<(usize, PartitionId, i64)>,
     writing: bool,
     emitted: u64,
 }
@@ -53,7 +58,8 @@ pub(super) struct Session<'a> {
     /// Random per takeover.
     pub owner: Uid,
     pub reader: Box<dyn Reader>,
-    pub writer: Box<dyn Writer>,
+    /// None while the task is idle: an open one costs the cluster and this process alike.
+    pub writer: Option<Box<dyn Writer>>,
     pub state: TaskState,
     pub chain: Chain,
     pub watermark: TaskWatermark,
@@ -82,7 +88,7 @@ impl Session<'_> {
                 return Ok(ended);
             }
             if !self.hold {
-                self.step()?;
+                self.step().map_err(|error| self.after_refusal(error))?;
             }
         }
     }
@@ -118,6 +124,8 @@ impl Session<'_> {
             let (input, source) = self.inputs.accept(&self.around.plan, &self.batch, self.reader.as_ref())?;
             let plan = &self.around.plan.sources[source];
             plan.codec.decode(&self.batch, plan.keyed.then_some(plan.topic.partitions), &mut self.decoded);
+            self.condemn(source);
+            self.epoch.first = self.epoch.first.or(Some((source, self.batch.partition, self.batch.offsets[0])));
             self.observe(input);
             let moment = self.moment();
             self.chain.feed(source, &self.batch, &self.decoded, moment)?;
@@ -128,6 +136,7 @@ impl Session<'_> {
         } else {
             self.inputs.skip_gaps(&self.around.plan, self.reader.as_ref());
             self.watch_lag();
+            self.rest();
         }
         self.advance()?;
         self.emit()?;
@@ -146,7 +155,9 @@ impl Session<'_> {
 
     fn budget(&self) -> Budget {
         let settings = &self.plan().settings;
-        Budget { max_records: settings.poll_max_records, max_bytes: settings.batch_max_bytes }
+        let room = self.around.legacy().careful.room(self.epoch.records).max(1);
+        let max_records = usize::try_from(room).unwrap_or(usize::MAX).min(settings.poll_max_records);
+        Budget { max_records, max_bytes: settings.batch_max_bytes }
     }
 
     /// Until the open epoch is due; not at all while there is something to sweep.
@@ -201,23 +212,79 @@ impl Session<'_> {
             return Ok(());
         }
         self.begin()?;
-        let writer = &mut self.writer;
-        for sink in &mut self.chain.outlet.sinks {
+        let (writer, outlet) = (opened(&mut self.writer), &mut self.chain.outlet);
+        for sink in &mut outlet.sinks {
             self.epoch.emitted += sink.drain(|batch| writer.append(batch))?;
         }
-        if !self.chain.outlet.bad.is_empty() {
-            writer.append(self.chain.outlet.bad.letters())?;
-            self.chain.outlet.bad.clear();
+        if !outlet.bad.is_empty() {
+            writer.append(outlet.bad.letters())?;
+            outlet.bad.clear();
         }
         Ok(())
     }
 
     fn begin(&mut self) -> Result<(), Error> {
         if !self.epoch.writing {
-            self.writer.begin()?;
+            self.reopen()?;
+            opened(&mut self.writer).begin()?;
             self.epoch.writing = true;
         }
         Ok(())
+    }
+
+    /// Gives the writer up when there has been nothing to write for a while.
+    fn rest(&mut self) {
+        let now = self.around.clock.elapsed();
+        if self.is_unchanged() && now.saturating_sub(self.epoch.opened) >= self.plan().settings.writer_idle {
+            self.writer = None;
+        }
+    }
+
+    /// Takes the transactional id over again after a rest. Meanwhile somebody else may have owned the task: then the
+    /// changelog holds what this session does not know, and nothing that it has computed may be committed.
+    fn reopen(&mut self) -> Result<(), Error> {
+        if self.writer.is_some() {
+            return Ok(());
+        }
+        let (plan, log) = (&self.around.plan, self.around.log.as_ref());
+        self.writer = Some(log.writer(&plan.transactional_id())?);
+        failpoint("writer-reopened");
+        let mut last = None;
+        changelog::read_to_end(log, plan, self.head.offset, |_, delta| {
+            last = Some(delta.hash);
+            Ok(())
+        })?;
+        if last == Some(self.head.hash) {
+            return Ok(());
+        }
+        Err(Error::Overtaken { topic: plan.changelog.name.clone(), partition: plan.task as i32 })
+    }
+
+    /// Puts the record whose output the log has refused among the bad ones.
+    fn condemn(&mut self, source: usize) {
+        let legacy = self.around.legacy();
+        let Some(condemned) = legacy.careful.condemned(source, self.batch.partition) else { return };
+        if let Ok(index) = self.batch.offsets.binary_search(&condemned.offset) {
+            self.decoded.refuse(index as u32, codec::code::OUTPUT_REFUSED, condemned.why.clone());
+        }
+    }
+
+    /// The log has refused a record that had passed all checks: the next session goes on in smaller steps.
+    fn after_refusal(&self, error: Error) -> Error {
+        let Error::Log(source) = error else { return error };
+        let (log::Error::RecordRefused { topic, .. }
+        | log::Error::RecordTooLarge { topic, .. }
+        | log::Error::InvalidRecord { topic, .. }) = &source
+        else {
+            return Error::Log(source);
+        };
+        let ours = *topic == self.plan().changelog.name;
+        let refused = Refused { records: self.epoch.records, first: self.epoch.first, why: source.to_string() };
+        let mut legacy = self.around.legacy();
+        if ours || !legacy.careful.refused(refused) {
+            legacy.careful = Careful::default();
+        }
+        Error::Refused { epoch: self.head.header.epoch + 1, source }
     }
 
     /// Nothing has happened that a commit would have to keep.
@@ -234,7 +301,9 @@ impl Session<'_> {
             return false;
         }
         let age = self.around.clock.elapsed().saturating_sub(self.epoch.opened);
-        age >= settings.commit_interval || self.state.overlay_bytes() >= settings.epoch_max_bytes
+        age >= settings.commit_interval
+            || self.state.overlay_bytes() >= settings.epoch_max_bytes
+            || self.around.legacy().careful.room(self.epoch.records) == 0
     }
 
     pub fn commit_if_changed(&mut self) -> Result<(), Error> {
@@ -252,7 +321,7 @@ impl Session<'_> {
         let hash = header.hash().map_err(|source| Error::Encode { epoch: header.epoch, source })?;
         self.append_delta(&header)?;
         failpoint("before-commit");
-        match self.writer.commit()? {
+        match opened(&mut self.writer).commit()? {
             CommitOutcome::Committed => {}
             CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
         }
@@ -260,7 +329,7 @@ impl Session<'_> {
         let offset = self.delta_offset(header.epoch)?;
         self.state.apply(Marker { epoch: header.epoch, header_offset: offset, header_hash: hash })?;
         failpoint("after-apply");
-        self.head = Head { header, hash };
+        self.head = Head { header, hash, offset };
         self.inputs.committed();
         self.committed(started);
         Ok(())
@@ -269,7 +338,7 @@ impl Session<'_> {
     /// Where in the changelog the delta that was just committed begins.
     fn delta_offset(&self, epoch: u64) -> Result<i64, Error> {
         let TaskPlan { changelog, task, .. } = &self.around.plan;
-        let offset = self.writer.first_offset(&changelog.name, *task as i32);
+        let offset = self.writer.as_ref().and_then(|writer| writer.first_offset(&changelog.name, *task as i32));
         offset.ok_or_else(|| Error::NoPlace { epoch, topic: changelog.name.clone(), partition: *task as i32 })
     }
 
@@ -279,13 +348,17 @@ impl Session<'_> {
         let changes = self.state.delta();
         let chunks = checkpoint::encode_delta(header, &changes.keys, &changes.values, changelog::chunk_bytes(topic))
             .map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        changelog::append(self.writer.as_mut(), topic, plan.task, &chunks)
+        changelog::append(opened(&mut self.writer), topic, plan.task, &chunks)
     }
 
     /// Opens the next epoch and tells the world about the last one.
     fn committed(&mut self, started: Duration) {
         let now = self.around.clock.elapsed();
         let epoch = std::mem::replace(&mut self.epoch, OpenEpoch { opened: now, ..OpenEpoch::default() });
+        let mut legacy = self.around.legacy();
+        legacy.seen = Some((self.head.offset, self.owner));
+        legacy.careful.committed(epoch.records);
+        drop(legacy);
         self.watch_lag();
         let freshness = epoch.newest.map(|newest| self.around.clock.now().saturating_sub(newest));
         self.around.update(|status| {
@@ -320,4 +393,9 @@ impl Session<'_> {
         let lag = self.inputs.lag(&self.around.plan, self.reader.as_ref());
         self.around.update(|status| status.lag = lag);
     }
+}
+
+/// The writer of an epoch that has begun.
+fn opened(writer: &mut Option<Box<dyn Writer>>) -> &mut dyn Writer {
+    writer.as_deref_mut().expect("an epoch begins by opening the writer, and only a rest between epochs closes it")
 }

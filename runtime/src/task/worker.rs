@@ -1,23 +1,29 @@
 //! The thread of a task: sessions one after the other, and what happens between them.
 //!
 //! A session ends well (told to stop) or with an error. Trouble of the outside world is answered by a
-//! new session after a pause; everything else ends the task's work. Where uploaded code is at fault
-//! the thread stays and holds the task still, so that another version can be swapped in.
+//! new session after a pause, a refused delivery by a session in smaller steps; everything else ends the
+//! task's work. A task that was fenced never fences back at once: it reads who owns it now, and gives way.
+//! Where uploaded code is at fault the thread stays and holds the task still, so that another version can
+//! be swapped in.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::Error;
+use super::careful::Careful;
+use super::{Error, recovery};
 use super::handle::{Command, Phase, TaskHandle, TaskStatus};
 use super::plan::{ModuleSource, TaskPlan};
 use super::session::{Ended, Session};
 use crate::env::Clock;
 use crate::error::Kind;
 use crate::log::Log;
+use crate::model::Uid;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// On the average. Long enough for whoever fenced this task to commit its claim.
+const AFTER_FENCING: Duration = Duration::from_millis(500);
 
 /// What every session of a task works with.
 pub(super) struct Surroundings {
@@ -26,9 +32,34 @@ pub(super) struct Surroundings {
     pub modules: Arc<dyn ModuleSource>,
     pub clock: Arc<dyn Clock>,
     pub status: Arc<Mutex<TaskStatus>>,
+    /// What the last session left to the next.
+    pub legacy: Mutex<Legacy>,
+}
+
+/// What outlives a session. None of it is believed where the changelog says otherwise.
+#[derive(Default)]
+pub(super) struct Legacy {
+    /// Where the last header known here stands, and whose it is.
+    pub seen: Option<(i64, Uid)>,
+    /// How to go on after a delivery that was refused.
+    pub careful: Careful,
 }
 
 impl Surroundings {
+    pub fn new(
+        plan: TaskPlan,
+        log: Arc<dyn Log>,
+        modules: Arc<dyn ModuleSource>,
+        clock: Arc<dyn Clock>,
+        status: Arc<Mutex<TaskStatus>>,
+    ) -> Self {
+        Self { plan, log, modules, clock, status, legacy: Mutex::default() }
+    }
+
+    pub fn legacy(&self) -> MutexGuard<'_, Legacy> {
+        self.legacy.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     pub fn update(&self, change: impl FnOnce(&mut TaskStatus)) {
         change(&mut self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
@@ -47,7 +78,7 @@ pub fn spawn(
     let (commands, inbox) = mpsc::channel();
     let status = Arc::new(Mutex::new(TaskStatus::default()));
     let name = format!("{}-{}", plan.job.name, plan.task);
-    let around = Surroundings { plan, log, modules, clock, status: Arc::clone(&status) };
+    let around = Surroundings::new(plan, log, modules, clock, Arc::clone(&status));
     let thread = std::thread::Builder::new().name(name).spawn(move || work(&around, &inbox))?;
     Ok(TaskHandle { commands, status, thread: Some(thread) })
 }
@@ -63,6 +94,14 @@ fn work(around: &Surroundings, commands: &Receiver<Command>) {
             Ok(Ended::Stopped) => return around.update(|status| status.phase = Phase::Stopped),
             Err(error) => error,
         };
+        let error = match error.kind() {
+            Kind::Fenced => match whose(around, commands, error) {
+                Ok(Owned::ByUs) => continue,
+                Ok(Owned::Stopped) => return around.update(|status| status.phase = Phase::Stopped),
+                Err(error) => error,
+            },
+            _ => error,
+        };
         report(around, &error);
         match error.kind() {
             Kind::Retry => {
@@ -73,7 +112,38 @@ fn work(around: &Surroundings, commands: &Receiver<Command>) {
             }
             // Only a session that could be recovered can be held; one that fails in recovery again ends.
             Kind::Guest if !hold => hold = true,
+            // The next session goes on in smaller steps, until the record that is refused stands alone.
+            Kind::Invalid if around.legacy().careful.is_on() => {}
             _ => return,
+        }
+    }
+}
+
+enum Owned {
+    ByUs,
+    Stopped,
+}
+
+/// Who owns the task, after it was fenced: by the last claim, read without taking over. An error that says so where
+/// it is somebody else's: only a new assignment brings it back here. Fenced by nobody (the cluster ended a
+/// transaction that took too long) is a reason to take over again.
+fn whose(around: &Surroundings, commands: &Receiver<Command>, fenced: Error) -> Result<Owned, Error> {
+    let (job, task) = (&around.plan.job.name, around.plan.task);
+    tracing::warn!(%job, task, "{fenced}; looks who owns the task");
+    let Some((offset, session)) = around.legacy().seen else { return Err(fenced) };
+    let mut pause = AFTER_FENCING;
+    loop {
+        if stopped_within(commands, pause.mul_f64(0.5 + rand::random::<f64>())) {
+            return Ok(Owned::Stopped);
+        }
+        match recovery::last_owner(&around.plan, around.log.as_ref(), offset) {
+            Ok((_, owner)) if owner == session => return Ok(Owned::ByUs),
+            Ok((epoch, owner)) => return Err(Error::TakenOver { epoch, owner }),
+            Err(error) if error.kind() == Kind::Retry => {
+                report(around, &error);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(error) => return Err(error),
         }
     }
 }

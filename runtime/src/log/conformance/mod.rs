@@ -27,11 +27,12 @@ pub trait Subject {
     fn log(&self) -> &dyn Log;
     /// The process dies without a word and comes back. Readers and writers were dropped before.
     fn restart(&mut self);
-    /// Compacts a topic, to the end.
-    fn compact(&self, topic: &str);
+    /// Compacts a topic, to the last record that stands there. Answers how many records it had to append for that.
+    fn compact(&self, topic: &str) -> usize;
 }
 
-/// Makes a test of each rule; `$subject` is an expression that makes a fresh [`Subject`].
+/// Makes a test of each rule; `$subject` is an expression that makes a fresh [`Subject`], or none where there is no
+/// such log on this machine, which it has then said.
 macro_rules! log_conformance {
     ($subject:expr) => {
         $crate::log::conformance::log_conformance! { @each $subject;
@@ -88,7 +89,9 @@ macro_rules! log_conformance {
     (@each $subject:expr; $($rule:ident)*) => {
         $(#[test]
         fn $rule() {
-            $crate::log::conformance::$rule(&mut $subject);
+            if let Some(mut subject) = $subject {
+                $crate::log::conformance::$rule(&mut subject);
+            }
         })*
     };
 }

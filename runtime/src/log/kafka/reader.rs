@@ -214,11 +214,15 @@ impl Cursor {
     ) -> Result<Look, Error> {
         let before = self.position;
         if self.waiting() == 0 {
-            if let Some(code) = self.failed.take() {
-                return self.explain(shared, code).map(|()| Look::Nothing);
+            if self.failed.is_none() {
+                self.take(messages);
+                self.check_identity(shared)?;
             }
-            self.take(messages);
-            self.check_identity(shared)?;
+            if self.waiting() == 0
+                && let Some(code) = self.failed.take()
+            {
+                self.explain(shared, code)?;
+            }
         }
         if self.waiting() > 0 {
             self.hand_out(budget, into);

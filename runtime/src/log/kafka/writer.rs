@@ -126,6 +126,9 @@ impl KafkaWriter {
         if is_fenced(code) {
             return Error::Fenced { transactional_id: self.transactional_id.clone() };
         }
+        if let Some(refused) = self.producer.refused() {
+            return refused;
+        }
         let found = match self.producer.client.events.trouble() {
             Some(trouble) => format!("{text} ({trouble})"),
             None => text,
@@ -421,6 +424,23 @@ impl Producer {
             self.failed()?;
         }
         self.failed()
+    }
+
+    /// A record that was refused for its own sake, where that is what went wrong.
+    fn refused(&self) -> Option<Error> {
+        let deliveries = self.client.events.deliveries();
+        let (code, topic, partition) = deliveries.failed.as_ref()?;
+        let its_own = matches!(
+            code,
+            Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+                | Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE
+                | Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP
+                | Code::RD_KAFKA_RESP_ERR_INVALID_RECORD
+                | Code::RD_KAFKA_RESP_ERR_INVALID_MSG
+                | Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION
+        );
+        let found = format!("partition {partition}: {}", native::describe(*code));
+        its_own.then(|| Error::RecordRefused { topic: topic.clone(), found })
     }
 
     fn failed(&self) -> Result<(), (Code, String)> {

@@ -118,13 +118,8 @@ impl Bench {
     }
 
     pub fn around(&self) -> Surroundings {
-        Surroundings {
-            plan: self.plan.clone(),
-            log: self.log.clone(),
-            modules: Arc::new(Known(self.modules.clone())),
-            clock: Arc::clone(&self.clock) as _,
-            status: Arc::new(Mutex::new(TaskStatus::default())),
-        }
+        let (modules, status) = (Arc::new(Known(self.modules.clone())), Arc::new(Mutex::new(TaskStatus::default())));
+        Surroundings::new(self.plan.clone(), self.log.clone(), modules, Arc::clone(&self.clock) as _, status)
     }
 
     /// A session that works through all input and commits it; then the process is gone.
