@@ -51,6 +51,14 @@ system_packages() {
         cargo-web rust-web-src rustc-web libssl-dev zlib1g-dev
 }
 
+# Kafka for the tests that claim something about it. Where it cannot be had they say that they are skipped.
+kafka_packages() {
+    local java
+    java=$(java -XshowSettings:properties -version 2>&1 | sed -n 's/^ *java.specification.version = \([0-9]*\)$/\1/p' || true)
+    [ "${java:-0}" -ge 17 ] || (packages default-jdk-headless) || say "no Java 17 or newer: tests on Kafka will be skipped"
+    command -v mvn >/dev/null || (packages maven) || say "no Maven: tests on Kafka will be skipped"
+}
+
 choose_rust() {
     [ -d "$HOME/.cargo/bin" ] && export PATH="$HOME/.cargo/bin:$PATH"
     rust_is_good && return
@@ -74,6 +82,13 @@ setup() {
     if [ ! -e "$CARGO_TARGET_DIR/release/forebay" ]; then
         printf '    A first build compiles RocksDB and wasmtime: 20 to 30 minutes on two cores, seconds from then on.\n' >&2
     fi
+}
+
+# Fetches Kafka's jars in the background, by a chore that is built before all else. Who needs them waits for it.
+fetch_kafka() {
+    kafka_packages
+    cargo build --release --locked --package xtask
+    "$CARGO_TARGET_DIR/release/xtask" kafka fetch || say "no Kafka: tests on it will be skipped" &
 }
 
 # Everything that both commands run: the binaries, and the example and test modules as WebAssembly.

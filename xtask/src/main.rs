@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod contract;
 mod guests;
+mod kafka;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -11,12 +12,14 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <chore>
 
   guests    build the examples and test guests to WebAssembly components
+  kafka     start, harm and stop an Apache Kafka on loopback
   tidy      check the rules that no compiler checks: layers, cycles, file lengths, ignored tests, words";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match arguments.first().map(String::as_str) {
         Some("guests") => guests::run(&root(), &arguments[1..]),
+        Some("kafka") => kafka::run(&arguments[1..]),
         Some("tidy") => tidy::run(&root()),
         Some(other) => Err(format!("there is no chore `{other}`\n\n{USAGE}")),
         None => Err(USAGE.to_owned()),

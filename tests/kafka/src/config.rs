@@ -66,8 +66,10 @@ share.coordinator.state.topic.num.partitions=4
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
 log.cleaner.dedupe.buffer.size=16777216
+# Deaths are noticed while a test waits for it. A broker that was killed is let in again when its session is over.
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
 log.cleaner.backoff.ms=250
-# Deaths are noticed while a test waits for it.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000

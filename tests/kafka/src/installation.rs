@@ -19,14 +19,20 @@ const TOOLS: &[(&str, &str)] = &[
     ("ConfigCommand", "kafka.admin."),
     ("ConsoleConsumer", "org.apache.kafka.tools.consumer."),
     ("ConsumerGroupCommand", "org.apache.kafka.tools.consumer.group."),
-    ("DumpLogSegments", "kafka.tools."),
     ("StorageTool", "kafka.tools."),
 ];
+
+/// Tools that work on files and know no broker.
+const OFFLINE: &[&str] = &["DumpLogSegments", "StorageTool"];
+
+/// Flags of a process that lives too short for the JVM's best code.
+pub(crate) const QUICK: &str = "-XX:TieredStopAtLevel=1";
 
 /// Kafka, ready to run.
 #[derive(Clone, Debug)]
 pub struct Installation {
     java: Java,
+    jars: PathBuf,
     classpath: String,
 }
 
@@ -42,42 +48,63 @@ impl Installation {
         let mut paths: Vec<String> = entries.flatten().map(|entry| entry.path().display().to_string()).collect();
         paths.retain(|path| path.ends_with(".jar"));
         paths.sort();
-        Ok(Installation { java, classpath: paths.join(":") })
+        Ok(Installation { java, jars, classpath: paths.join(":") })
     }
 
     pub(crate) fn java(&self) -> &Java {
         &self.java
     }
 
-    /// A class of Kafka's, with the least heap and start-up time that its tools need.
-    pub(crate) fn tool_command(&self, class: &str) -> Command {
-        let mut command = self.command(&["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-        command.arg(full_name(class)).stdin(Stdio::null());
+    /// A console tool as a command. `class` is a whole name, or its last part.
+    pub fn tool_command(&self, bootstrap: &str, class: &str, arguments: &[&str]) -> Command {
+        let mut command = self.command(&["-Xmx256m", QUICK, "-XX:+UseSerialGC"]);
+        command.arg(full_name(class));
+        let works_on_files = OFFLINE.iter().any(|tool| class.ends_with(tool));
+        if !works_on_files && !arguments.contains(&"--bootstrap-server") {
+            command.args(["--bootstrap-server", bootstrap]);
+        }
+        command.args(arguments);
         command
     }
 
+    /// Java with Kafka's classes and these flags; the class is to follow.
     pub(crate) fn command(&self, flags: &[&str]) -> Command {
         let mut command = Command::new(self.java.java());
-        command.args(flags).args(["-cp", &self.classpath]);
+        // The JVM's own warnings would stand in the middle of what a tool prints.
+        command.args(["-Xlog:disable", "-Xlog:all=error:stderr"]).args(flags).args(["-cp", &self.classpath]);
+        let archive = self.archive();
+        if archive.exists() {
+            command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+        }
         command.args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]);
         command.arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS");
         command
     }
 
-    /// Runs a console tool to its end and returns what it printed. `class` is a whole name, or its last part.
+    /// Where the classes of brokers and tools lie ready for this Java, see `archive`. May not be there.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.jars.join(format!("classes-{}.jsa", self.java.version()))
+    }
+
+    /// A lock that one process at a time holds, over changes to what is installed.
+    pub(crate) fn lock(&self) -> Result<File, String> {
+        lock(self.jars.parent().unwrap_or(&self.jars))
+    }
+
+    /// Runs a console tool to its end and returns what it printed.
     ///
     /// # Errors
     /// It could not be run, or says that it failed; with all that it said.
     pub fn tool(&self, bootstrap: &str, class: &str, arguments: &[&str]) -> Result<String, String> {
-        let mut command = self.tool_command(class);
-        command.args(["--bootstrap-server", bootstrap]).args(arguments);
+        let mut command = self.tool_command(bootstrap, class, arguments);
         finish(&mut command, &format!("{class} {}", arguments.join(" ")))
     }
 }
 
 /// Runs a command to its end.
 pub(crate) fn finish(command: &mut Command, what: &str) -> Result<String, String> {
-    let Output { status, stdout, stderr } = command.output().map_err(|error| format!("run {what}: {error}"))?;
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("run {what}: {error}"))?;
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     // The tools print their reasons to either.
     let said = || format!("{}\n{}", stdout.trim(), String::from_utf8_lossy(&stderr).trim());
@@ -113,16 +140,21 @@ fn jars(home: &Path) -> Result<PathBuf, String> {
         return Ok(jars);
     }
     fs::create_dir_all(home).map_err(|error| format!("make {}: {error}", home.display()))?;
-    let path = home.join("lock");
-    let lock = File::create(&path).map_err(|error| format!("open {}: {error}", path.display()))?;
-    if lock.try_lock().is_err() {
-        eprintln!("kafka: another process is fetching the jars; waiting for it");
-        lock.lock().map_err(|error| format!("lock {}: {error}", path.display()))?;
-    }
+    let _lock = lock(home)?;
     if !is_whole(&jars) {
         fetch(&jars)?;
     }
     Ok(jars)
+}
+
+fn lock(home: &Path) -> Result<File, String> {
+    let path = home.join("lock");
+    let lock = File::create(&path).map_err(|error| format!("open {}: {error}", path.display()))?;
+    if lock.try_lock().is_err() {
+        eprintln!("kafka: waiting for another process that installs Kafka");
+        lock.lock().map_err(|error| format!("lock {}: {error}", path.display()))?;
+    }
+    Ok(lock)
 }
 
 /// The pom lies beside the jars that it named.
@@ -136,7 +168,7 @@ pub fn version() -> &'static str {
 }
 
 fn fetch(jars: &Path) -> Result<(), String> {
-    let partial = jars.with_extension("partial");
+    let partial = PathBuf::from(format!("{}.partial", jars.display()));
     let failed = |error: std::io::Error| format!("make {}: {error}", partial.display());
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(failed)?;
@@ -153,32 +185,37 @@ fn fetch(jars: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Progress goes to stderr every few seconds; all that Maven said becomes the error where it fails.
+/// Progress goes to stderr every few seconds; what Maven said of its failure becomes the error.
 fn run_maven(folder: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("run mvn: {error}: install Maven (on Debian: maven)");
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
     let mut command = Command::new("mvn");
     command.args(["--batch-mode", GOAL, "-DincludeScope=runtime", "-DoutputDirectory=."]).current_dir(folder);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut maven = command.spawn().map_err(|error| format!("run mvn: {error}: install Maven (on Debian: maven)"))?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+    let mut maven = command.spawn().map_err(failed)?;
+    // It holds this side of the pipe.
+    drop(command);
     let (mut said, mut fetched, mut last) = (Vec::new(), 0, Instant::now());
-    for line in maven.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()).map_while(Result::ok)
-    {
-        if line.contains("Downloaded from") {
-            fetched += u32::from(line.contains(".jar"));
-            if last.elapsed() > Duration::from_secs(5) {
-                eprintln!("kafka: {fetched} jars so far");
-                last = Instant::now();
-            }
-        } else if !line.contains("Downloading from") {
-            said.push(line);
+    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        fetched += u32::from(line.contains("Downloaded from") && line.contains(".jar"));
+        if last.elapsed() > Duration::from_secs(5) {
+            eprintln!("kafka: Maven has fetched {fetched} jars so far, its own among them");
+            last = Instant::now();
         }
+        said.push(line);
     }
-    let status = maven.wait().map_err(|error| format!("wait for mvn: {error}"))?;
-    let errors: Vec<String> = said.into_iter().filter(|line| line.contains("ERROR")).take(8).collect();
+    let status = maven.wait().map_err(failed)?;
     if status.success() {
-        Ok(())
-    } else {
-        Err(format!("fetch Kafka with mvn: it failed ({status}): {}", errors.join("\n")))
+        return Ok(());
     }
+    Err(format!("fetch Kafka with mvn: it failed ({status}): {}", reason(&said)))
+}
+
+/// Maven's first error without the advice that follows it; all that it said where it names none.
+fn reason(said: &[String]) -> String {
+    let errors: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("[ERROR] ")).collect();
+    let errors = errors.split(|line| line.trim().is_empty()).next().unwrap_or_default();
+    if errors.is_empty() { said.join("\n") } else { errors.join("\n") }
 }
 
 #[cfg(test)]
@@ -188,6 +225,13 @@ mod tests {
     #[test]
     fn the_version_is_read_from_the_pom() {
         assert!(version().split('.').count() == 3, "{}", version());
+    }
+
+    #[test]
+    fn of_what_maven_says_the_first_error_is_the_reason() {
+        let said = ["[INFO] x", "[ERROR] no plugin found", "[ERROR] ", "[ERROR] Re-run"].map(str::to_owned);
+        assert_eq!(reason(&said), "no plugin found");
+        assert_eq!(reason(&["JAVA_HOME is wrong".to_owned()]), "JAVA_HOME is wrong");
     }
 
     #[test]

@@ -9,30 +9,42 @@ const OLDEST: u32 = 17;
 #[derive(Clone, Debug)]
 pub struct Java {
     home: PathBuf,
+    version: String,
 }
 
 impl Java {
     pub fn find() -> Result<Java, String> {
         let named = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
-        let java = named.filter(|java| java.exists()).unwrap_or_else(|| "java".into());
-        let output = Command::new(&java).args(["-XshowSettings:properties", "-version"]).output().map_err(|error| {
+        let named = named.filter(|java| java.exists()).and_then(|java| Java::at(&java).ok());
+        named.map_or_else(|| Java::at(Path::new("java")), Ok)
+    }
+
+    fn at(java: &Path) -> Result<Java, String> {
+        let output = Command::new(java).args(["-XshowSettings:properties", "-version"]).output().map_err(|error| {
             format!("run {}: {error}: install a JDK {OLDEST} (on Debian: default-jdk-headless)", java.display())
         })?;
         let settings = String::from_utf8_lossy(&output.stderr);
         let home = property(&settings, "java.home");
         let version = property(&settings, "java.specification.version").and_then(|version| version.parse::<u32>().ok());
+        // Java 8 called itself 1.8.
         let (Some(home), Some(version)) = (home, version) else {
-            return Err(format!("ask {} for its version: it said {settings:?}: is it a JDK?", java.display()));
+            return Err(format!("{} is no JDK {OLDEST} or newer: it says {settings:?}", java.display()));
         };
         if version < OLDEST {
             return Err(format!("{} is Java {version}, and Kafka needs {OLDEST} or newer", java.display()));
         }
-        Ok(Java { home: home.into() })
+        let build = property(&settings, "java.vm.version").unwrap_or("unknown");
+        Ok(Java { home: home.into(), version: build.to_owned() })
     }
 
     /// The program itself and no wrapper script: it has to die when its parent does.
     pub fn java(&self) -> PathBuf {
         self.home.join("bin/java")
+    }
+
+    /// That of the very build.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     pub fn keytool(&self) -> PathBuf {

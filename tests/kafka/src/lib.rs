@@ -8,6 +8,7 @@
 //! Most tests want [`Target::for_tests`], the cluster that all tests of a process share. Those that kill brokers
 //! or need other settings want [`Cluster::for_tests`]; programs want [`Cluster::start`].
 
+mod archive;
 mod cluster;
 mod config;
 mod installation;

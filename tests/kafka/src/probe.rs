@@ -53,10 +53,13 @@ pub fn metadata(port: u16) -> io::Result<Metadata> {
     answer.int32()?; // throttled for
     let brokers = answer.array(|answer| {
         let id = answer.int32()?;
-        (answer.string()?, answer.int32()?, answer.string()?); // host, port, rack
+        answer.string()?; // host
+        answer.int32()?; // port
+        answer.string()?; // rack
         Ok(id)
     })?;
-    (answer.string()?, answer.int32()?); // cluster, controller
+    answer.string()?; // cluster
+    answer.int32()?; // controller
     let topics = answer.array(|answer| {
         answer.int16()?; // error
         let topic = answer.string()?;

@@ -25,7 +25,7 @@ pub enum Target {
 }
 
 enum Shared {
-    Started(Cluster),
+    Started(Box<Cluster>),
     /// There is no Kafka on this machine, and why.
     Missing(String),
     /// There is one, and it did not start.
@@ -46,7 +46,7 @@ impl Target {
         }
         match SHARED.get_or_init(start_shared) {
             Shared::Started(cluster) => Some(Target::Shared(cluster)),
-            Shared::Missing(why) => skipped(why),
+            Shared::Missing(why) => skipped(&no_kafka(why)),
             Shared::Failed(why) => panic!("{why}"),
         }
     }
@@ -81,9 +81,9 @@ impl Cluster {
         if let Some(name) = named() {
             return skipped(&format!("needs a cluster of its own, and {NAMED} names {name}"));
         }
-        match Installation::get() {
-            Ok(kafka) => Some(Cluster::start_with(kafka, options).unwrap_or_else(|why| panic!("{why}"))),
-            Err(why) => skipped(&why),
+        match Installation::prepared() {
+            Ok(kafka) => Some(Cluster::start_quick(kafka, &options).unwrap_or_else(|why| panic!("{why}"))),
+            Err(why) => skipped(&no_kafka(&why)),
         }
     }
 }
@@ -93,16 +93,16 @@ fn named() -> Option<&'static str> {
 }
 
 fn start_shared() -> Shared {
-    let kafka = match Installation::get() {
+    let kafka = match Installation::prepared() {
         Ok(kafka) => kafka,
         Err(why) => return Shared::Missing(why),
     };
-    match Cluster::start_with(kafka, Options::default()) {
+    match Cluster::start_quick(kafka, &Options::default()) {
         Ok(cluster) => {
             // What is static is never dropped. Its brokers die with the process in any case; its folder does not.
             // SAFETY: the handler takes no argument and does not unwind.
             unsafe { libc::atexit(destroy_shared) };
-            Shared::Started(cluster)
+            Shared::Started(Box::new(cluster))
         }
         Err(why) => Shared::Failed(why),
     }
@@ -114,12 +114,16 @@ extern "C" fn destroy_shared() {
     }
 }
 
+fn no_kafka(why: &str) -> String {
+    format!("there is no Kafka to be had: {why}")
+}
+
 /// Says that the test at hand is skipped and why.
 fn skipped<T>(why: &str) -> Option<T> {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     // One line whatever the reason, so that nobody has to look for its end.
-    let line = format!("SKIPPED: {test}: no Kafka: {}", why.split_whitespace().collect::<Vec<_>>().join(" "));
+    let line = format!("SKIPPED: {test}: {}", why.split_whitespace().collect::<Vec<_>>().join(" "));
     if std::env::var(NO_SKIP).is_ok_and(|value| value == "1") {
         panic!("{NO_SKIP} is set, so this fails instead of: {line}");
     }

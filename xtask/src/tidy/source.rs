@@ -18,10 +18,15 @@ pub fn code_of(content: &str) -> String {
     out
 }
 
-/// Where the tests at the end of a file begin: the byte position of `#[cfg(test)]` before a `mod`.
+/// Where the tests at the end of a file begin: the byte position of `#[cfg(test)]` before a `mod` with a body. One
+/// that only names another file may stand at the top.
 pub fn tests_start(code: &str) -> usize {
+    let opens_module = |rest: &str| {
+        let rest = rest.trim_start();
+        rest.starts_with("mod ") && rest.find(['{', ';']).is_some_and(|at| rest[at..].starts_with('{'))
+    };
     code.match_indices("#[cfg(test)]")
-        .find(|(at, mark)| code[at + mark.len()..].trim_start().starts_with("mod "))
+        .find(|(at, mark)| opens_module(&code[at + mark.len()..]))
         .map_or(code.len(), |(at, _)| at)
 }
 
@@ -76,5 +81,7 @@ mod tests {
     fn tests_begin_at_their_module_and_not_at_a_test_only_function() {
         let code = "#[cfg(test)]\nfn helper() {}\n#[cfg(test)]\nmod tests {}";
         assert_eq!(&code[tests_start(code)..], "#[cfg(test)]\nmod tests {}");
+        let elsewhere = "#[cfg(test)]\nmod tests;\nfn code() {}";
+        assert_eq!(tests_start(elsewhere), elsewhere.len());
     }
 }

@@ -26,7 +26,7 @@ pub fn an_epoch_burns_a_marker_offset_in_each_partition_that_it_touched(subject:
     commit(&mut *writer, &[values(&topic, 0, &["a", "b"]), values(&topic, 1, &["c"])]);
     commit(&mut *writer, &[values(&topic, 0, &["d"])]);
     assert_eq!(read_all(log, &topic, 0).offsets, [0, 1, 3]);
-    assert_eq!([0, 1, 2].map(|partition| end(log, &topic, partition)), [5, 2, 0]);
+    assert_eq!([0, 1, 2].map(|partition| settled_end(log, &topic, partition)), [5, 2, 0]);
 }
 
 pub fn a_writer_knows_where_its_last_epoch_stands(subject: &mut dyn Subject) {
@@ -81,6 +81,7 @@ pub fn a_committed_epoch_survives_a_restart(subject: &mut dyn Subject) {
     let mut writer = subject.log().writer(&new_id()).unwrap();
     commit(&mut *writer, &[values(&topic, 0, &["a"]), values(&topic, 1, &["b"])]);
     drop(writer);
+    settled_end(subject.log(), &topic, 0);
     subject.restart();
     let log = subject.log();
     assert_eq!(texts(&read_all(log, &topic, 0)), ["a"]);

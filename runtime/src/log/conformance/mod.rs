@@ -148,6 +148,18 @@ fn end(log: &dyn Log, topic: &TopicInfo, partition: PartitionId) -> i64 {
     log.end_offset(&topic.spec.name, partition, Isolation::ReadUncommitted).unwrap()
 }
 
+/// The end once no epoch is open in the partition any more: a marker may come later than the call that ended the epoch.
+fn settled_end(log: &dyn Log, topic: &TopicInfo, partition: PartitionId) -> i64 {
+    let start = Instant::now();
+    loop {
+        let stable = log.end_offset(&topic.spec.name, partition, Isolation::ReadCommitted).unwrap();
+        if stable == end(log, topic, partition) {
+            return stable;
+        }
+        assert!(start.elapsed() < PATIENCE, "an epoch is still open at {stable}");
+    }
+}
+
 /// All records of a partition from `offset` to its end of this moment, as a task reads its changelog.
 fn read_from(log: &dyn Log, topic: &TopicInfo, partition: PartitionId, offset: i64) -> PartitionBatch {
     let end = end(log, topic, partition);
