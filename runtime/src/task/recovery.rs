@@ -400,7 +400,8 @@ fn build_chain(
         transforms.push(transform);
     }
     let share = Share { task: plan.task, parallelism: plan.parallelism };
-    let outlet = Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan), share, keyed);
+    let outlet =
+        Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan), share, keyed);
     let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
     let sources = plan.sources.iter().map(|source| (source.id.clone(), source.topic.name.clone())).collect();
     let settings = &plan.settings;

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::careful::Careful;
-use super::{Error, recovery};
 use super::handle::{Command, Phase, TaskHandle, TaskStatus};
 use super::plan::{ModuleSource, TaskPlan};
 use super::session::{Ended, Session};
+use super::{Error, recovery};
 use crate::env::Clock;
 use crate::error::Kind;
 use crate::log::Log;

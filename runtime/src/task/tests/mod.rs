@@ -1,10 +1,12 @@
-//! Tests of one task on the embedded log, stepped by hand: no threads, no waiting, a clock that stands.
+//! Tests of one task on the embedded log, stepped by hand with a clock that stands (but for `ownership`, which also
+//! watches a thread).
 
 mod guests;
 mod harness;
 
 mod bad_records;
 mod event_time;
+mod ownership;
 mod recovery;
 mod simulation;
 mod swap;

@@ -54,8 +54,7 @@ impl Subject for OnCluster {
         let info = self.connected().topic(topic).unwrap();
         let before = self.records(&info);
         let settings = "segment.ms=1,min.cleanable.dirty.ratio=0.0,min.compaction.lag.ms=0,max.compaction.lag.ms=1";
-        let arguments =
-            ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", settings];
+        let arguments = ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", settings];
         self.target.tool("kafka.admin.ConfigCommand", &arguments).unwrap();
         let mut last = PartitionBatch::new(topic, 0);
         last.push(-1, -1, Some(b"of no concern"), Some(b""));

@@ -1,0 +1,111 @@
+//! Who owns a task: takeovers, rests, and giving way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::harness::{Bench, settle};
+use crate::env::{Clock, SystemClock};
+use crate::error::Kind;
+use crate::task::handle::{Command, Phase};
+use crate::task::session::Session;
+use crate::task::worker::Surroundings;
+use crate::task::{Error, spawn};
+
+/// Another process on the same task: with a store of its own.
+fn elsewhere(bench: &Bench) -> (Surroundings, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let mut around = bench.around();
+    around.plan.state_dir = dir.path().to_owned();
+    (around, dir)
+}
+
+/// A session that has nothing to do and has given its writer up.
+fn resting<'a>(bench: &Bench, around: &'a Surroundings) -> Session<'a> {
+    let mut session = Session::recover(around, false).unwrap();
+    settle(&mut session, bench).unwrap();
+    bench.clock.advance(bench.plan.settings.writer_idle);
+    session.step().unwrap();
+    assert!(session.writer.is_none(), "it goes on holding its transactional id");
+    session
+}
+
+#[test]
+fn a_task_at_rest_goes_on_where_nobody_owned_it_meanwhile() {
+    let bench = Bench::counting();
+    let around = bench.around();
+    let mut session = resting(&bench, &around);
+    bench.send_all(&[("a", "1"), ("a", "2")]);
+    settle(&mut session, &bench).unwrap();
+    assert_eq!(bench.counts().len(), 2);
+    drop(session);
+    bench.send("a", "3", 2_000);
+    bench.run().unwrap();
+    assert_eq!(bench.counts().len(), 3);
+}
+
+#[test]
+fn a_task_at_rest_commits_nothing_over_what_another_owner_has_committed() {
+    let bench = Bench::counting();
+    let around = bench.around();
+    let mut session = resting(&bench, &around);
+    let (other, _dir) = elsewhere(&bench);
+    let mut successor = Session::recover(&other, false).unwrap();
+    bench.send_all(&[("a", "1"), ("b", "2")]);
+    settle(&mut successor, &bench).unwrap();
+    drop(successor);
+
+    let error = settle(&mut session, &bench).unwrap_err();
+    assert!(matches!(error, Error::Overtaken { .. }), "{error}");
+    assert_eq!(error.kind(), Kind::Fenced);
+    drop(session);
+    bench.run().unwrap();
+    assert_eq!(bench.counts().len(), 2, "{:?}", bench.counts());
+}
+
+#[test]
+fn a_fenced_task_gives_way_to_whoever_claimed_it_and_stops() {
+    let bench = Bench::counting();
+    let around = bench.around();
+    let clock: Arc<dyn Clock> = SystemClock::shared();
+    let mut first = spawn(bench.plan.clone(), bench.log.clone(), around.modules.clone(), clock).unwrap();
+    wait_for(|| first.status().phase == Phase::Running);
+
+    let (other, _dir) = elsewhere(&bench);
+    let mut successor = Session::recover(&other, false).unwrap();
+    bench.send_all(&[("a", "1"), ("b", "2")]);
+    wait_for(|| first.has_ended());
+    let status = first.status();
+    assert_eq!((status.phase, status.error_kind), (Phase::Failed, Some(Kind::Fenced)));
+    assert!(status.error.as_ref().is_some_and(|error| error.contains("another process owns the task")), "{status:?}");
+    first.join();
+
+    settle(&mut successor, &bench).unwrap();
+    assert_eq!(bench.counts().len(), 2);
+}
+
+#[test]
+fn a_task_that_was_fenced_by_nobody_takes_over_again() {
+    let bench = Bench::counting();
+    let around = bench.around();
+    let clock: Arc<dyn Clock> = SystemClock::shared();
+    let mut task = spawn(bench.plan.clone(), bench.log.clone(), around.modules.clone(), clock).unwrap();
+    wait_for(|| task.status().phase == Phase::Running);
+    // A cluster that aborts a transaction for its age raises the producer epoch, and nobody claims the task.
+    drop(crate::log::Log::writer(bench.log.as_ref(), &bench.plan.transactional_id()).unwrap());
+    bench.send_all(&[("a", "1"), ("b", "2")]);
+    wait_for(|| bench.counts().len() == 2);
+    assert!(task.send(Command::Stop));
+    task.join();
+    assert_eq!(bench.counts().len(), 2);
+}
+
+fn wait_for(is_so: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(30), "it does not get there");
+        // sleep: looks at what another thread does; nothing is concluded from the time that has passed
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
