@@ -1,7 +1,13 @@
-//! The only door to the clock and to crashing on purpose.
+//! The only door to the clock, to crashing on purpose and to being wrong on purpose.
 //!
-//! Owns the clock seam (real and manual) and the failpoints. The record path reads a clock once a
+//! Owns the clock seam (real and manual), the failpoints and the seeded bugs. The record path reads a clock once a
 //! batch, never per record.
+
+mod bugs;
+
+#[cfg(test)]
+pub use bugs::with_bug;
+pub use bugs::{Bug, bug};
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -6,6 +6,7 @@
 use super::Error;
 use super::chunk::{self, Chunk, Trailer};
 use super::delta::{self, Delta, MAX_BODY_BYTES};
+use crate::env::{Bug, bug};
 use crate::model::Uid;
 
 /// More than any delta's bytes: header, frames and a body that did not compress.
@@ -43,7 +44,12 @@ impl Assembler {
     /// was being put together is dropped; later deltas can still be read.
     pub fn push(&mut self, record: &[u8]) -> Result<Option<Delta>, Error> {
         let chunk = chunk::decode(record).inspect_err(|_| self.drop_open())?;
+        let mut torn = None;
         if chunk.first {
+            if let Some(open) = self.open.take_if(|_| bug(Bug::AcceptTornDelta)) {
+                // Breaks: a delta without its last chunk does not exist.
+                torn = delta::decode_torn(open.epoch, &open.bytes);
+            }
             self.drop_open();
             self.open = Some(Open { epoch: chunk.epoch, session: chunk.session, chunks: 0, bytes: Vec::new() });
         }
@@ -58,7 +64,7 @@ impl Assembler {
         }
         match chunk.last {
             Some(trailer) => self.finish(trailer),
-            None => Ok(None),
+            None => Ok(torn),
         }
     }
 
@@ -70,7 +76,11 @@ impl Assembler {
     fn finish(&mut self, trailer: Trailer) -> Result<Option<Delta>, Error> {
         let Some(open) = self.open.take() else { return Ok(None) };
         open.check(trailer)?;
-        delta::decode(open.epoch, open.session, &open.bytes).map(Some)
+        let mut delta = delta::decode(open.epoch, open.session, &open.bytes)?;
+        if bug(Bug::ApplyDeltaInPart) && open.chunks > 1 {
+            delta.forget_second_half(); // Breaks: a delta is applied whole.
+        }
+        Ok(Some(delta))
     }
 
     fn drop_open(&mut self) {

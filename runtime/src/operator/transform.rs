@@ -15,6 +15,7 @@ use super::flow::{Flow, Lineage};
 use super::migration::Migrations;
 use super::module::ModuleRef;
 use super::outlet::{Outgoing, Outlet, Route};
+use crate::env::{Bug, bug};
 use crate::log::header_bytes;
 use crate::model::{Headers, murmur2};
 use crate::state::{DueTimer, Gathered, TaskState};
@@ -254,6 +255,19 @@ impl Transform {
             })
         });
         if let Err(fault) = accepted {
+            if bug(Bug::KeepFailedState) {
+                self.change_state(work, answer, context); // Breaks: a failed call has had no effect.
+            }
+            if bug(Bug::KeepFailedOutput) {
+                // Breaks: a failed call has had no effect.
+                let before = |place: &Place| fault.at.is_some_and(|at| place.origin < at);
+                let Ok(()) = for_each_outgoing(work, &answer.emitted, |place, record| {
+                    if before(&place) {
+                        context.outlet.emit(self.routes_to(place.output), record);
+                    }
+                    Ok::<(), Infallible>(())
+                });
+            }
             return Ok(Some(fault));
         }
         for refusal in &answer.refusals {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Error;
 use super::plan::{TaskPlan, TopicRef};
 use crate::checkpoint::{self, Assembler, Delta};
+use crate::env::{Bug, bug};
 use crate::log::{Assignment, Budget, Isolation, Log, Writer};
 use crate::model::PartitionBatch;
 
@@ -51,13 +52,16 @@ fn read_to(
     let topic = &plan.changelog;
     let partition = plan.task as i32;
     let mut reader = log.reader(Isolation::ReadCommitted)?;
-    reader.assign(&[Assignment::new(&topic.name, topic.id, partition, from)])?;
+    // Breaks: offsets count only in the topic that they are of.
+    let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
+    reader.assign(&[Assignment::new(&topic.name, id, partition, from)])?;
     let mut assembler = Assembler::default();
     let mut batch = PartitionBatch::default();
     let mut first_chunk = from;
     while reader.position(&topic.name, partition).unwrap_or(from) < end {
         if !reader.poll(READ_BUDGET, READ_PATIENCE, &mut batch)? {
-            if reader.position(&topic.name, partition).unwrap_or(from) >= end {
+            // Breaks: read on until the position has reached the end that was asked for.
+            if reader.position(&topic.name, partition).unwrap_or(from) >= end || bug(Bug::ReadToFirstEnd) {
                 break;
             }
             return Err(Error::ChangelogStuck { topic: topic.name.clone(), partition, end });

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::Error;
 use super::plan::{SourcePlan, TaskPlan};
+use crate::env::{Bug, bug};
 use crate::log::{Assignment, Isolation, Log, Reader};
 use crate::model::{NextOffset, PartitionBatch, PartitionId};
 
@@ -53,8 +54,11 @@ impl Inputs {
         let mut assignments = Vec::with_capacity(self.entries.len());
         for input in &self.entries {
             let topic = &plan.sources[input.source].topic;
-            let (partition, offset) = (input.partition, input.next.0);
+            let (partition, mut offset) = (input.partition, input.next.0);
             let start = log.start_offset(&topic.name, partition)?;
+            if bug(Bug::ResetToEarliest) {
+                offset = offset.max(start); // Breaks: there is no reset.
+            }
             let end = log.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?;
             if offset < start {
                 let topic = topic.name.clone();
@@ -65,7 +69,9 @@ impl Inputs {
                 return Err(Error::InputShrunk { topic, partition, offset, end });
             }
             let leader_epoch = input.leader_epoch;
-            assignments.push(Assignment { topic: topic.name.clone(), id: topic.id, partition, offset, leader_epoch });
+            // Breaks: offsets count only in the topic that they are of.
+            let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
+            assignments.push(Assignment { topic: topic.name.clone(), id, partition, offset, leader_epoch });
         }
         Ok(assignments)
     }
@@ -88,7 +94,8 @@ impl Inputs {
             let (topic, partition) = (batch.topic.clone(), batch.partition);
             return Err(Error::OutOfPlace { topic, partition, offset: first, expected: input.next.0 });
         }
-        input.next = NextOffset::after(last);
+        // Breaks: what is kept is the offset to read next.
+        input.next = if bug(Bug::LastOffset) { NextOffset(last) } else { NextOffset::after(last) };
         input.leader_epoch = reader.leader_epoch(&batch.topic, batch.partition).or(input.leader_epoch);
         Ok((index, input.source))
     }

@@ -7,6 +7,7 @@
 //!
 //! Read [`session`] first (the straight loop and the commit), then [`recovery`], then [`swap`].
 
+mod broken;
 mod careful;
 mod changelog;
 mod error;

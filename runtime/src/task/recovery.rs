@@ -13,13 +13,13 @@ use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef};
 use super::session::{Head, OpenEpoch, Session};
 use super::swap::Swaps;
 use super::worker::Surroundings;
-use super::{Error, changelog};
+use super::{Error, broken, changelog};
 use crate::checkpoint::{
     self, Chain as HeaderChain, Delta, Header, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion,
     TaskIdentity,
 };
 use crate::codec::Decoded;
-use crate::env::failpoint;
+use crate::env::{Bug, bug, failpoint};
 use crate::error::Kind;
 use crate::log::{CommitOutcome, Isolation, Log, TopicRules};
 use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionBatch, PartitionId, Uid};
@@ -78,7 +78,7 @@ pub(super) fn last_owner(plan: &TaskPlan, log: &dyn Log, known: i64) -> Result<(
     last.ok_or(Error::ChangelogLost { topic, partition, stored: 0, last: 0 })
 }
 
-fn header_zero(plan: &TaskPlan) -> Header {
+pub(super) fn header_zero(plan: &TaskPlan) -> Header {
     let inputs = plan.sources.iter().flat_map(|source| {
         source.partitions.iter().zip(&source.start).map(|(&partition, &next)| InputPosition {
             source: source.id.clone(),
@@ -134,10 +134,27 @@ impl<'a> Session<'a> {
         let started = around.clock.elapsed();
         let (plan, log) = (&around.plan, around.log.as_ref());
         let rules = check_topics(plan, log)?;
-        let writer = log.writer(&plan.transactional_id())?;
+        // Breaks: the takeover comes first, so that nobody can add to what is read then.
+        let early = if bug(Bug::ReadBeforeTakeover) { Some(restore(plan, log)?) } else { None };
+        // Breaks: a commit of unknown outcome spends the writer.
+        let kept = if bug(Bug::ReuseWriter) { broken::kept_writer(plan) } else { None };
+        let writer = kept.map_or_else(|| log.writer(&plan.transactional_id()), Ok)?;
         failpoint("recovery-after-init");
-        let (mut state, head) = restore(plan, log)?;
+        let (mut state, mut head) = early.map_or_else(|| restore(plan, log), Ok)?;
         failpoint("recovery-after-read");
+        if bug(Bug::PositionsFromGroup) {
+            // Breaks: positions are never read from anywhere but the header.
+            broken::positions_from_group(plan, log, &mut head.header)?;
+        }
+        if bug(Bug::ResolveStartTwice) {
+            // Breaks: the start is resolved once, at deploy.
+            broken::resolve_start_again(plan, log, &mut head.header)?;
+        }
+        if bug(Bug::ForgetWatermark) {
+            // Breaks: watermarks are part of the commit and do not go back.
+            head.header.watermark = BEFORE_ALL_TIME;
+            head.header.inputs.iter_mut().for_each(|input| input.watermark = BEFORE_ALL_TIME);
+        }
         let modules = modules_of(around, &head.header)?;
         state.bind(&bindings(plan, &modules))?;
         let chain = build_chain(around, &head.header, &modules, &rules)?;
@@ -169,7 +186,10 @@ impl<'a> Session<'a> {
             lag_asked: None,
             late: 0,
         };
-        session.commit(HeaderKind::Claim)?;
+        // Breaks: a takeover's first act is to commit a claim.
+        if !bug(Bug::SkipClaim) {
+            session.commit(HeaderKind::Claim)?;
+        }
         failpoint("recovery-after-claim");
         session.announce(started);
         Ok(session)
@@ -226,6 +246,9 @@ impl<'a> Session<'a> {
 /// now: they may have changed since the plan was made.
 fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<BTreeMap<String, TopicRules>, Error> {
     let mut rules = BTreeMap::new();
+    if bug(Bug::IgnoreTopicId) {
+        return Ok(rules); // Breaks: offsets count only in the topic that they are of.
+    }
     let sources = plan.sources.iter().map(|source| &source.topic);
     let sinks = plan.sinks.iter().map(|sink| &sink.topic);
     for topic in sources.chain(sinks).chain([&plan.changelog, &plan.dead_letters]) {
@@ -244,7 +267,12 @@ fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
     let settings = StateSettings { cache_bytes: plan.settings.cache_bytes, ..StateSettings::default() };
     let (mut state, marker) = open_store(&plan.state_dir, &settings)?;
     if let Some(marker) = marker {
-        match replay_behind(plan, log, &mut state, marker)? {
+        let replayed = match replay_behind(plan, log, &mut state, marker) {
+            // Breaks: a store ahead of the changelog means that the changelog lost data, and is a stop.
+            Err(Error::ChangelogLost { .. }) if bug(Bug::IgnoreLostTail) => None,
+            replayed => replayed?,
+        };
+        match replayed {
             Some(head) => return Ok((state, head)),
             None => {
                 tracing::warn!(dir = %plan.state_dir.display(), epoch = marker.epoch, "local store is not in the chain: rebuilding it");
@@ -262,6 +290,8 @@ fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
     })?;
     match head {
         Some(head) => Ok((state, head)),
+        // Breaks: a task that finds no header stops.
+        None if bug(Bug::StartWithoutHeader) => Ok((state, broken::start_over(plan)?)),
         None => Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
     }
 }
@@ -301,8 +331,14 @@ fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: 
         last = delta.header.epoch;
         if head.is_none() {
             foreign = delta.hash != marker.header_hash;
+            if bug(Bug::TrustEpochNumber) {
+                // Breaks: the store counts only where exactly the header that it names stands in the chain.
+                foreign = delta.header.epoch != marker.epoch;
+                chain = HeaderChain::behind(identity(plan), marker.epoch, delta.hash);
+            }
             head = Some(Head { hash: delta.hash, header: delta.header, offset });
-        } else if !foreign {
+        // Breaks: after a takeover the changelog is read to its end.
+        } else if !foreign && !bug(Bug::TakeoverWithoutReading) {
             head = Some(replay(plan, state, &mut chain, offset, delta)?);
         }
         Ok(())

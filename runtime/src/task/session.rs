@@ -13,10 +13,10 @@ use super::inputs::Inputs;
 use super::plan::TaskPlan;
 use super::swap::Swaps;
 use super::worker::Surroundings;
-use super::{Error, changelog};
+use super::{Error, broken, changelog};
 use crate::checkpoint::{self, Header, HeaderKind};
 use crate::codec::{self, Decoded};
-use crate::env::failpoint;
+use crate::env::{Bug, bug, failpoint};
 use crate::log::{self, Budget, CommitOutcome, Reader, Writer};
 use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, PartitionId, Uid};
 use crate::operator::chain::Chain;
@@ -249,6 +249,9 @@ impl Session<'_> {
         let (plan, log) = (&self.around.plan, self.around.log.as_ref());
         self.writer = Some(log.writer(&plan.transactional_id())?);
         failpoint("writer-reopened");
+        if bug(Bug::TakeoverWithoutReading) {
+            return Ok(()); // Breaks: after a takeover the changelog is read to its end.
+        }
         let mut last = None;
         changelog::read_to_end(log, plan, self.head.offset, |_, delta| {
             last = Some(delta.hash);
@@ -319,14 +322,34 @@ impl Session<'_> {
         self.begin()?;
         let header = self.next_header(kind);
         let hash = header.hash().map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        self.append_delta(&header)?;
-        failpoint("before-commit");
-        match opened(&mut self.writer).commit()? {
-            CommitOutcome::Committed => {}
-            CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
+        if bug(Bug::DeltaApart) {
+            // Breaks: output and delta in one transaction.
+            opened(&mut self.writer).commit()?;
+            opened(&mut self.writer).begin()?;
         }
+        self.append_delta(&header)?;
+        if bug(Bug::ApplyBeforeCommit) {
+            // Breaks: nothing is applied, and nothing persisted, ahead of its commit.
+            broken::apply_before_commit(self, &header, hash)?;
+        }
+        if bug(Bug::PositionsFromGroup) {
+            // Breaks: the group is a mirror, never ahead of a committed header.
+            broken::mirror_open_positions(self)?;
+        }
+        failpoint("before-commit");
+        let offset = match opened(&mut self.writer).commit()? {
+            CommitOutcome::Committed => self.delta_offset(header.epoch)?,
+            // Breaks: only a commit that surely happened lets the overlay be applied.
+            CommitOutcome::Indefinite(_) if bug(Bug::ApplyIndefinite) => broken::apply_indefinite(self, &header, hash)?,
+            CommitOutcome::Indefinite(source) => {
+                if bug(Bug::ReuseWriter) {
+                    // Breaks: a commit of unknown outcome spends the writer.
+                    broken::keep_writer(self);
+                }
+                return Err(Error::Indefinite { epoch: header.epoch, source });
+            }
+        };
         failpoint("after-commit");
-        let offset = self.delta_offset(header.epoch)?;
         self.state.apply(Marker { epoch: header.epoch, header_offset: offset, header_hash: hash })?;
         failpoint("after-apply");
         self.head = Head { header, hash, offset };

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["task"],
     &["job"],
     &["api"],
-    &["cli", "main", "lib"],
+    &["cli", "main", "bin", "lib"],
 ];
 
 /// Edges inside one layer that are allowed, each with its reason.

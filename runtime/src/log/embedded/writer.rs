@@ -13,6 +13,7 @@ use super::harsh::Fate;
 use super::keys;
 use super::store::corrupt;
 use super::topics::Topic;
+use crate::env::{Bug, bug};
 use crate::log::{Cleanup, CommitOutcome, Error, Writer, too_large};
 use crate::model::{PartitionBatch, PartitionId};
 
@@ -191,7 +192,8 @@ impl EmbeddedWriter {
             }
             Fate::NotDone | Fate::Sure => drop(self.own()?),
         }
-        self.phase = Phase::Spent;
+        // Breaks: a commit of unknown outcome spends the writer.
+        self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };
         Ok(CommitOutcome::Indefinite(Error::Storage {
             doing: format!("commit an epoch as {}", self.transactional_id),
             found: "no answer".to_owned(),

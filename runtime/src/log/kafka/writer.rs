@@ -17,7 +17,7 @@ use super::Shared;
 use super::admin;
 use super::native::{self, Client, Code, Deliveries, Events, Failure, Role, cstring, text_of};
 use super::profile::BATCH_BYTES;
-use crate::env::failpoint;
+use crate::env::{Bug, bug, failpoint};
 use crate::log::{CommitOutcome, Error, TopicRules, Writer, record_bytes, too_large};
 use crate::model::{PartitionBatch, PartitionId};
 
@@ -117,7 +117,8 @@ impl KafkaWriter {
 
     /// What a failed call means; the writer is of no use afterwards.
     fn spent(&mut self, doing: &str, code: Code, text: &str) -> Error {
-        self.phase = Phase::Spent;
+        // Breaks: a commit of unknown outcome spends the writer.
+        self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };
         // The call that failed may only say that something before it did.
         let (code, text) = match self.producer.client.fatal() {
             Some((code, text)) => (code, text),
@@ -181,8 +182,9 @@ impl Writer for KafkaWriter {
                 error => Ok(CommitOutcome::Indefinite(error)),
             };
         }
-        if events.disconnects.load(Ordering::SeqCst) != disconnects {
-            self.phase = Phase::Spent;
+        // Breaks: a commit that saw trouble is indefinite even where it reports success.
+        if events.disconnects.load(Ordering::SeqCst) != disconnects && !bug(Bug::BelieveTroubledCommit) {
+            self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };
             return Ok(CommitOutcome::Indefinite(Error::Unavailable {
                 doing: format!("commit an epoch as {}", self.transactional_id),
                 found: "a connection was lost meanwhile, so its success may be that of another try".to_owned(),

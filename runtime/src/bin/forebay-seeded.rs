@@ -1,0 +1,10 @@
+//! The `forebay` binary with rules that can be broken on purpose (`FOREBAY_BUG=name`), for tests of the tests.
+
+#[path = "../cli/mod.rs"]
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,100 @@
+//! What a build that breaks a rule on purpose does in its place; see [`crate::env::Bug`].
+//!
+//! Each function is called behind a switch that an ordinary build does not have. Nothing here is ever right.
+
+use std::cell::RefCell;
+
+use super::plan::TaskPlan;
+use super::session::Session;
+use super::{Error, recovery};
+use crate::checkpoint::Header;
+use crate::log::{GroupPosition, Isolation, Log, Writer};
+use crate::model::NextOffset;
+use crate::state::Marker;
+
+/// [`crate::env::Bug::ApplyBeforeCommit`].
+pub(super) fn apply_before_commit(session: &mut Session<'_>, header: &Header, hash: [u8; 32]) -> Result<(), Error> {
+    let header_offset = changelog_end(session)?;
+    session.state.apply(Marker { epoch: header.epoch, header_offset, header_hash: hash })?;
+    Ok(session.state.flush()?)
+}
+
+/// [`crate::env::Bug::ApplyIndefinite`]: applies the epoch, and goes on with a new writer as if all were well.
+pub(super) fn apply_indefinite(session: &mut Session<'_>, header: &Header, hash: [u8; 32]) -> Result<i64, Error> {
+    let header_offset = changelog_end(session)?;
+    session.state.apply(Marker { epoch: header.epoch, header_offset, header_hash: hash })?;
+    session.state.flush()?;
+    let plan = session.plan();
+    session.writer = Some(session.around.log.writer(&plan.transactional_id())?);
+    Ok(header_offset)
+}
+
+fn changelog_end(session: &Session<'_>) -> Result<i64, Error> {
+    let TaskPlan { changelog, task, .. } = session.plan();
+    Ok(session.around.log.end_offset(&changelog.name, *task as i32, Isolation::ReadUncommitted)?)
+}
+
+thread_local! {
+    /// The writer of a session that ended in doubt.
+    static KEPT: RefCell<Option<(String, Box<dyn Writer>)>> = const { RefCell::new(None) };
+}
+
+/// [`crate::env::Bug::ReuseWriter`]: keeps the writer for this thread's next session of the task.
+pub(super) fn keep_writer(session: &mut Session<'_>) {
+    let writer = session.writer.take();
+    KEPT.set(writer.map(|writer| (session.plan().transactional_id(), writer)));
+}
+
+/// [`crate::env::Bug::ReuseWriter`].
+pub(super) fn kept_writer(plan: &TaskPlan) -> Option<Box<dyn Writer>> {
+    let id = plan.transactional_id();
+    KEPT.with_borrow_mut(|kept| kept.take_if(|(of, _)| *of == id)).map(|(_, writer)| writer)
+}
+
+/// [`crate::env::Bug::PositionsFromGroup`]: the positions of the open epoch.
+pub(super) fn mirror_open_positions(session: &Session<'_>) -> Result<(), Error> {
+    let plan = session.plan();
+    let positions = session.inputs.iter().map(|input| GroupPosition {
+        topic: plan.sources[input.source].topic.name.clone(),
+        partition: input.partition,
+        next: input.next,
+    });
+    Ok(session.around.log.mirror(&group(plan), &positions.collect::<Vec<_>>())?)
+}
+
+/// [`crate::env::Bug::PositionsFromGroup`]: puts the group's positions in place of the header's.
+pub(super) fn positions_from_group(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
+    for source in &plan.sources {
+        let of_group = log.group_positions(&group(plan), &source.topic.name)?;
+        for input in header.inputs.iter_mut().filter(|input| input.source == source.id) {
+            let found = of_group.get(input.partition as usize).copied().flatten();
+            input.next_offset = found.unwrap_or(input.next_offset);
+        }
+    }
+    Ok(())
+}
+
+fn group(plan: &TaskPlan) -> String {
+    format!("forebay.{}", plan.job.name)
+}
+
+/// [`crate::env::Bug::ResolveStartTwice`]: where nothing was read yet, the end of now takes the place of the start.
+pub(super) fn resolve_start_again(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
+    for source in &plan.sources {
+        for (&partition, &start) in source.partitions.iter().zip(&source.start) {
+            let end = log.end_offset(&source.topic.name, partition, Isolation::ReadUncommitted)?;
+            let of = |input: &&mut crate::checkpoint::InputPosition| {
+                input.source == source.id && input.partition == partition && input.next_offset == start
+            };
+            header.inputs.iter_mut().filter(of).for_each(|input| input.next_offset = NextOffset(end));
+        }
+    }
+    Ok(())
+}
+
+/// [`crate::env::Bug::StartWithoutHeader`].
+pub(super) fn start_over(plan: &TaskPlan) -> Result<super::session::Head, Error> {
+    let header = recovery::header_zero(plan);
+    let hash = header.hash().map_err(|source| Error::Encode { epoch: 0, source })?;
+    Ok(super::session::Head { header, hash, offset: 0 })
+}
