@@ -177,8 +177,10 @@ impl Store {
     /// One epoch with all changes. False where another server came in between: nothing was written.
     fn attempt(&self, inner: &mut Inner, changes: &[Change], write_id: &[u8]) -> Result<bool, Error> {
         let writer = inner.writer.as_mut().ok_or(Error::ShuttingDown)?;
-        let written =
-            writer.begin().and_then(|()| writer.append(&batch(&self.topic, changes, write_id))).and_then(|()| writer.commit());
+        let written = writer
+            .begin()
+            .and_then(|()| writer.append(&batch(&self.topic, changes, write_id)))
+            .and_then(|()| writer.commit());
         match written {
             Ok(CommitOutcome::Committed) => {
                 self.read_to_end(inner)?;

@@ -4,6 +4,8 @@ use super::*;
 use crate::model::Digest;
 use crate::wasm::contract::Description;
 
+const CONTROL: &str = "__forebay.control";
+
 fn module(version: &str, bytes: &[u8]) -> Record {
     Record::Module(Box::new(ModuleRecord {
         format: FORMAT,
@@ -63,7 +65,7 @@ fn a_removed_record_is_gone() {
 fn records_of_another_format_or_kind_are_refused_by_name() {
     let (_dir, log) = fakes::log();
     drop(Store::open(Arc::clone(&log), None).unwrap());
-    let mut batch = PartitionBatch::new(TOPIC, 0);
+    let mut batch = PartitionBatch::new(CONTROL, 0);
     batch.push(-1, -1, Some(b"job/a"), Some(br#"{"format": 99}"#));
     log.produce(&batch).unwrap();
     let error = Store::open(log, None).err().unwrap().to_string();
