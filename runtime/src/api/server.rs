@@ -1,10 +1,11 @@
-//! One process: the embedded log, the control plane and the gRPC server over them.
+//! One process: a log (embedded, or a Kafka cluster), the control plane and the gRPC server over them.
 //!
 //! Owns the data directory (locked; one process at a time) and the order of starting and stopping.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, io};
 
 use tokio::net::TcpListener;
@@ -29,6 +30,7 @@ use crate::job::modules::Modules;
 use crate::job::store::Store;
 use crate::log::Log;
 use crate::log::embedded::{Embedded, Settings};
+use crate::log::kafka::{Kafka, Profile};
 use crate::registry::ModuleStore;
 use crate::wasm::{Engine, EngineSettings};
 use crate::{job, log, registry, wasm};
@@ -42,6 +44,8 @@ pub enum Error {
     Locked(PathBuf),
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
+    #[error("{source}; tried for {} s: see that the cluster runs and that the address is one of its brokers'", .waited.as_secs())]
+    Unreachable { source: log::Error, waited: Duration },
     #[error("serve gRPC: {0}")]
     Serve(#[from] tonic::transport::Error),
     #[error("serve reflection: {0}")]
@@ -60,7 +64,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Locked(_) => Kind::Conflict,
-            Self::Io { .. } | Self::Serve(_) => Kind::Retry,
+            Self::Io { .. } | Self::Serve(_) | Self::Unreachable { .. } => Kind::Retry,
             Self::Reflection(_) => Kind::Bug,
             Self::Log(error) => error.kind(),
             Self::Job(error) => error.kind(),
@@ -68,6 +72,17 @@ impl Error {
             Self::Wasm(error) => error.kind(),
         }
     }
+}
+
+/// Where the topics are: the home of all jobs of a process.
+pub enum Home {
+    /// Inside the process, in the data directory.
+    Embedded,
+    Cluster {
+        profile: Profile,
+        /// Keeps this server's jobs apart from those of other servers on the cluster.
+        namespace: Option<String>,
+    },
 }
 
 /// Everything behind the gRPC services.
@@ -82,11 +97,14 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Opens the data directory and starts every job that its control topic says should run.
-    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+    /// Opens data directory and log, and starts every job that the control topic says should run.
+    pub fn open(data_dir: &Path, home: &Home) -> Result<Self, Error> {
         let lock = lock(data_dir)?;
         let clock = SystemClock::shared();
-        let log: Arc<dyn Log> = Embedded::open(&data_dir.join("log"), Settings::default())?;
+        let (log, namespace) = match home {
+            Home::Embedded => (Embedded::open(&data_dir.join("log"), Settings::default())? as Arc<dyn Log>, None),
+            Home::Cluster { profile, namespace } => (connect(profile, clock.as_ref())?, namespace.as_deref()),
+        };
         let engine = Engine::new(EngineSettings::default())?;
         let upload_bytes_max = engine.settings().upload_bytes_max;
         let host = WasmHost {
@@ -94,7 +112,7 @@ impl Platform {
             store: ModuleStore::open(&data_dir.join("modules"))?,
             cache_dir: data_dir.join("cache"),
         };
-        let store = Arc::new(Store::open(Arc::clone(&log))?);
+        let store = Arc::new(Store::open(Arc::clone(&log), namespace)?);
         let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
         let runner = Threads { log: Arc::clone(&log), clock: Arc::clone(&clock) };
         let manager = Manager::new(
@@ -141,6 +159,18 @@ impl Platform {
             tracing::error!("end the tasks: {error}");
         }
         Ok(served?)
+    }
+}
+
+/// At the start a cluster that is away is an error; once running, tasks wait for it.
+fn connect(profile: &Profile, clock: &dyn Clock) -> Result<Arc<dyn Log>, Error> {
+    let started = clock.elapsed();
+    match Kafka::connect(profile) {
+        Ok(kafka) => Ok(kafka),
+        Err(source @ log::Error::Unavailable { .. }) => {
+            Err(Error::Unreachable { source, waited: clock.elapsed().saturating_sub(started) })
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! `forebay dev`: the whole of it in one process, on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use forebay::api::server::Platform;
+use forebay::api::server::{Home, Platform};
+use forebay::log::kafka::Profile;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,26 +17,76 @@ pub struct Arguments {
     /// The address of the gRPC server. Anyone who reaches it may do anything: keep it on loopback.
     #[arg(long, default_value = "127.0.0.1:7420", value_name = "ADDRESS")]
     listen: String,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+/// Where topics are kept. Without any of these: in the data directory, by the embedded log.
+#[derive(clap::Args)]
+struct Cluster {
+    /// Keep all topics on this Kafka cluster, reached without security
+    #[arg(long, env = "FOREBAY_KAFKA_BOOTSTRAP", value_name = "HOST:PORT", conflicts_with = "cluster")]
+    kafka: Option<String>,
+    /// Keep all topics on the Kafka cluster that this profile describes (docs/kafka.md)
+    #[arg(long, env = "FOREBAY_CLUSTER", value_name = "FILE")]
+    cluster: Option<PathBuf>,
+    /// Keep the jobs of this server apart from those of other servers on the same cluster
+    #[arg(long, env = "FOREBAY_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+}
+
+impl Cluster {
+    fn home(self) -> Result<Home, Failure> {
+        let profile = match (self.kafka, self.cluster) {
+            (None, None) if self.namespace.is_some() => {
+                let message = "--namespace is for a cluster: name one with --kafka or --cluster, or leave it out";
+                return Err(Failure::invalid(message));
+            }
+            (None, None) => return Ok(Home::Embedded),
+            (Some(bootstrap), _) => Profile::plain(&bootstrap),
+            (None, Some(file)) => read_profile(&file)?,
+        };
+        Ok(Home::Cluster { profile, namespace: self.namespace })
+    }
+}
+
+fn read_profile(file: &Path) -> Result<Profile, Failure> {
+    let invalid = |why: &dyn std::fmt::Display| Failure::invalid(format!("--cluster {}: {why}", file.display()));
+    let yaml = std::fs::read_to_string(file).map_err(|error| invalid(&error))?;
+    Profile::parse(&yaml).map_err(|error| invalid(&error))
 }
 
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { data_dir, listen } = arguments;
+    let Arguments { data_dir, listen, cluster } = arguments;
+    let home = cluster.home()?;
+    let place = place(&data_dir, &home);
     let listener = TcpListener::bind(&listen).await.map_err(|error| Failure {
         exit: Exit::Unavailable,
         message: format!("listen on {listen}: {error}; choose another address with --listen"),
     })?;
     let address = listener.local_addr().map_or(listen, |address| address.to_string());
     let directory = data_dir.clone();
-    let platform = tokio::task::spawn_blocking(move || Platform::open(&directory)).await;
+    let platform = tokio::task::spawn_blocking(move || Platform::open(&directory, &home)).await;
     let platform = platform.map_err(|error| Failure::other(format!("start: {error}")))??;
     eprintln!(
-        "forebay listens on {address}, data in {} (one process, no replication: for development)\n\
+        "forebay listens on {address}, {place}\n\
          \n  forebay topic create <topic> --partitions 4\n  forebay module push <file.wasm>\n  \
-         forebay job apply <spec.yaml>\n",
-        data_dir.display()
+         forebay job apply <spec.yaml>\n"
     );
     platform.serve(listener, asked_to_end()).await?;
     Ok(())
+}
+
+/// Where everything is, for whoever starts the server.
+fn place(data_dir: &Path, home: &Home) -> String {
+    let data_dir = data_dir.display();
+    match home {
+        Home::Embedded => format!("data in {data_dir} (one process, no replication: for development)"),
+        Home::Cluster { profile, namespace } => {
+            let namespace = namespace.as_ref().map_or(String::new(), |name| format!(", namespace {name}"));
+            format!("topics on Kafka at {}{namespace}, modules and local state in {data_dir}", profile.bootstrap)
+        }
+    }
 }
 
 async fn asked_to_end() {

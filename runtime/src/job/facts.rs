@@ -14,7 +14,7 @@ use crate::model::Digest;
 use crate::task::plan::{ModuleRef, ModuleSource};
 
 pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> Result<Facts, Error> {
-    let mut facts = Facts { topics: topics(log)?, ..Facts::default() };
+    let mut facts = Facts { topics: topics(spec, log)?, ..Facts::default() };
     let references: BTreeSet<&String> = spec.operators.iter().map(|operator| &operator.module).collect();
     for reference in references {
         facts.modules.insert(reference.clone(), look_up(reference, view, modules));
@@ -33,7 +33,7 @@ pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> 
 /// # Errors
 /// [`Error::Refused`] where something that it needs has gone meanwhile.
 pub fn graph_of(job: &JobRecord, log: &dyn Log, view: &View, modules: &Modules) -> Result<Graph, Error> {
-    let mut facts = Facts { topics: topics(log)?, ..Facts::default() };
+    let mut facts = Facts { topics: topics(&job.spec, log)?, ..Facts::default() };
     for operator in &job.spec.operators {
         let pinned = job.modules.get(&operator.id);
         let reference = pinned.map_or_else(|| operator.module.clone(), |id| id.digest.to_string());
@@ -44,8 +44,16 @@ pub fn graph_of(job: &JobRecord, log: &dyn Log, view: &View, modules: &Modules) 
     planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
 }
 
-fn topics(log: &dyn Log) -> Result<BTreeMap<String, TopicInfo>, Error> {
-    Ok(log.topics()?.into_iter().map(|topic| (topic.spec.name.clone(), topic)).collect())
+/// The topics that a spec names; all there are where one of them is missing, so that a near one can be suggested.
+fn topics(spec: &JobSpec, log: &dyn Log) -> Result<BTreeMap<String, TopicInfo>, Error> {
+    let dead_letters = spec.dead_letter_topic();
+    let needed = spec.sources.iter().map(|source| &source.topic).chain(spec.sinks.iter().map(|sink| &sink.topic));
+    let needed: BTreeSet<&str> = needed.map(String::as_str).collect();
+    let named: Vec<&str> = needed.iter().copied().chain([dead_letters.as_str()]).collect();
+    let found = log.topics_named(&named)?;
+    let is_missing = |name: &&str| !found.iter().any(|topic| topic.spec.name == **name);
+    let topics = if needed.iter().any(is_missing) { log.topics()? } else { found };
+    Ok(topics.into_iter().map(|topic| (topic.spec.name.clone(), topic)).collect())
 }
 
 fn look_up(reference: &str, view: &View, modules: &Modules) -> Result<FoundModule, String> {

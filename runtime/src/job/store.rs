@@ -14,8 +14,7 @@ use super::record::{JobRecord, Key, ModuleRecord, Record, SwapRecord};
 use crate::log::{self, Assignment, Budget, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
 use crate::model::{PartitionBatch, Uid};
 
-pub const TOPIC: &str = "__forebay.control";
-const TRANSACTIONAL_ID: &str = "forebay.control";
+const NAMESPACE_MAX: usize = 64;
 /// A record holds at most a job spec, which is at most 1 MiB.
 const MAX_RECORD_BYTES: u32 = 4 << 20;
 /// Names one write, so that a server can tell its own from another's with the same content.
@@ -103,9 +102,15 @@ impl View {
 
 pub struct Store {
     log: Arc<dyn Log>,
+    /// The control topic.
+    topic: String,
+    transactional_id: String,
+    /// As of the last write or take-over. Apart from `inner`, so that whoever looks never waits for a write.
+    view: Mutex<View>,
     inner: Mutex<Inner>,
 }
 
+/// Held during a write, which may last as long as the log is away.
 struct Inner {
     writer: Option<Box<dyn Writer>>,
     view: View,
@@ -116,10 +121,20 @@ struct Inner {
 }
 
 impl Store {
-    /// Creates the control topic where there is none, takes it over and reads it to its end.
-    pub fn open(log: Arc<dyn Log>) -> Result<Self, Error> {
+    /// Creates the control topic where there is none, takes it over and reads it to its end. A namespace has a
+    /// control topic of its own: it keeps the jobs of one server apart from those of another on the same cluster.
+    pub fn open(log: Arc<dyn Log>, namespace: Option<&str>) -> Result<Self, Error> {
+        if let Some(name) = namespace.filter(|name| !is_namespace(name)) {
+            return Err(Error::Invalid {
+                doing: "open the control topic".to_owned(),
+                found: format!("`{}` is no namespace", name.escape_debug()),
+                remedy: "use 1 to 64 letters, digits, - and _",
+            });
+        }
+        let within = namespace.map_or(String::new(), |name| format!("{name}."));
+        let (topic, transactional_id) = (format!("__forebay.{within}control"), format!("forebay.{within}control"));
         let spec = TopicSpec {
-            name: TOPIC.to_owned(),
+            name: topic.clone(),
             partitions: 1,
             cleanup: Cleanup::Compact,
             max_record_bytes: MAX_RECORD_BYTES,
@@ -128,9 +143,9 @@ impl Store {
             Ok(_) | Err(log::Error::TopicExists(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let next = log.start_offset(TOPIC, 0)?;
-        let inner = Inner { writer: None, view: View::default(), next, writes: BTreeMap::new() };
-        let store = Self { log, inner: Mutex::new(inner) };
+        let next = log.start_offset(&topic, 0)?;
+        let inner = Mutex::new(Inner { writer: None, view: View::default(), next, writes: BTreeMap::new() });
+        let store = Self { log, topic, transactional_id, view: Mutex::default(), inner };
         let mut inner = store.lock();
         store.take_over(&mut inner)?;
         drop(inner);
@@ -139,7 +154,7 @@ impl Store {
 
     /// Everything that this server knows.
     pub fn view(&self) -> View {
-        self.lock().view.clone()
+        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes all changes or none, and returns the view that includes them.
@@ -162,8 +177,10 @@ impl Store {
     /// One epoch with all changes. False where another server came in between: nothing was written.
     fn attempt(&self, inner: &mut Inner, changes: &[Change], write_id: &[u8]) -> Result<bool, Error> {
         let writer = inner.writer.as_mut().ok_or(Error::ShuttingDown)?;
-        let written =
-            writer.begin().and_then(|()| writer.append(&batch(changes, write_id))).and_then(|()| writer.commit());
+        let written = writer
+            .begin()
+            .and_then(|()| writer.append(&batch(&self.topic, changes, write_id)))
+            .and_then(|()| writer.commit());
         match written {
             Ok(CommitOutcome::Committed) => {
                 self.read_to_end(inner)?;
@@ -190,7 +207,7 @@ impl Store {
     /// Owns the transactional id and has read all that was committed before.
     fn take_over(&self, inner: &mut Inner) -> Result<(), Error> {
         if inner.writer.is_none() {
-            inner.writer = Some(self.log.writer(TRANSACTIONAL_ID)?);
+            inner.writer = Some(self.log.writer(&self.transactional_id)?);
             self.read_to_end(inner)?;
         }
         Ok(())
@@ -199,14 +216,15 @@ impl Store {
     /// Offsets are not dense, and the last one is usually a marker that is never delivered: the end is
     /// asked for first, then read up to by position.
     fn read_to_end(&self, inner: &mut Inner) -> Result<(), Error> {
-        let end = self.log.end_offset(TOPIC, 0, Isolation::ReadUncommitted)?;
+        let topic = &self.topic;
+        let end = self.log.end_offset(topic, 0, Isolation::ReadUncommitted)?;
         if inner.next >= end {
             return Ok(());
         }
-        let id = self.log.topic(TOPIC)?.id;
+        let id = self.log.topic(topic)?.id;
         let mut reader = self.log.reader(Isolation::ReadCommitted)?;
-        reader.assign(&[Assignment::new(TOPIC, id, 0, inner.next)])?;
-        let mut batch = PartitionBatch::new(TOPIC, 0);
+        reader.assign(&[Assignment::new(topic, id, 0, inner.next)])?;
+        let mut batch = PartitionBatch::new(topic, 0);
         let mut empty = 0;
         while inner.next < end {
             let budget = Budget { max_records: 1_000, max_bytes: 8 << 20 };
@@ -216,11 +234,12 @@ impl Store {
             } else {
                 empty += 1;
             }
-            inner.next = reader.position(TOPIC, 0).unwrap_or(inner.next).max(inner.next);
+            inner.next = reader.position(topic, 0).unwrap_or(inner.next).max(inner.next);
             if empty == EMPTY_POLLS_MAX {
                 return Err(Error::ControlStuck { position: inner.next, end });
             }
         }
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = inner.view.clone();
         Ok(())
     }
 
@@ -252,8 +271,14 @@ fn check_expected(view: &View, changes: &[Change]) -> Result<(), Error> {
     Ok(())
 }
 
-fn batch(changes: &[Change], write_id: &[u8]) -> PartitionBatch {
-    let mut batch = PartitionBatch::new(TOPIC, 0);
+/// Names of topics and transactional ids are made of it.
+fn is_namespace(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.len() <= NAMESPACE_MAX && name.chars().all(plain)
+}
+
+fn batch(topic: &str, changes: &[Change], write_id: &[u8]) -> PartitionBatch {
+    let mut batch = PartitionBatch::new(topic, 0);
     for change in changes {
         let value = change.record.as_ref().map(Record::to_json);
         let header = [(WRITE_HEADER, Some(write_id))];

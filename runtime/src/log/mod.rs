@@ -137,6 +137,15 @@ pub trait Log: Send + Sync {
     fn topic(&self, name: &str) -> Result<TopicInfo, Error>;
     /// All topics by name, internal ones (`__forebay.…`) too.
     fn topics(&self) -> Result<Vec<TopicInfo>, Error>;
+    /// Those of the named topics that exist. What a caller needs few of, it asks for by name: a cluster may have many.
+    fn topics_named(&self, names: &[&str]) -> Result<Vec<TopicInfo>, Error> {
+        let found = names.iter().map(|name| match self.topic(name) {
+            Ok(topic) => Ok(Some(topic)),
+            Err(Error::UnknownTopic(_)) => Ok(None),
+            Err(error) => Err(error),
+        });
+        found.filter_map(Result::transpose).collect()
+    }
     /// The first offset that the partition still holds (or will give to its next record).
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error>;
     /// Behind the last record and marker. Under [`Isolation::ReadCommitted`] the last stable offset.

@@ -32,7 +32,7 @@ impl World {
     /// A process that starts over this log; `start` is not called yet.
     fn process(&self) -> Arc<Manager> {
         let clock = SystemClock::shared();
-        let store = Arc::new(Store::open(Arc::clone(&self.log)).unwrap());
+        let store = Arc::new(Store::open(Arc::clone(&self.log), None).unwrap());
         let modules = Arc::new(Modules::new(Box::new(self.host.clone()), Arc::clone(&store), Arc::clone(&clock)));
         modules.push(&module_bytes(&description("1", 1, &[], &[]))).unwrap();
         modules.push(&module_bytes(&description("2", 2, &[1], &[1]))).unwrap();

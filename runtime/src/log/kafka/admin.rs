@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use sys::rd_kafka_admin_op_t as Op;
@@ -16,6 +16,9 @@ use crate::model::{NextOffset, PartitionId, TopicId};
 
 /// One request of a call; librdkafka tries again within the call's deadline.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A partition between two leaders is asked again after this.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
 pub struct Admin {
     client: Client,
@@ -230,6 +233,35 @@ impl Admin {
 
     /// One offset per partition asked for, in that order; −1 where a timestamp is behind all records.
     pub fn offsets(&self, topic: &str, partitions: &[PartitionId], of: OffsetOf) -> Result<Vec<i64>, Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let doing = format!("ask for offsets of {topic}");
+        loop {
+            let found = self.ask_for_offsets(topic, partitions, of, &doing)?;
+            // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader.
+            let is_moving = |answer: &Result<i64, Code>| matches!(answer, Err(code) if is_between_leaders(*code));
+            if found.values().any(is_moving) && Instant::now() < deadline {
+                std::thread::sleep(LEADER_PAUSE);
+                continue;
+            }
+            let one = |partition: &PartitionId| match found.get(partition) {
+                Some(Ok(offset)) => Ok(*offset),
+                Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
+                None => {
+                    let found = format!("no answer for partition {partition}");
+                    Err(Error::Unavailable { doing: doing.clone(), found })
+                }
+            };
+            return partitions.iter().map(one).collect();
+        }
+    }
+
+    fn ask_for_offsets(
+        &self,
+        topic: &str,
+        partitions: &[PartitionId],
+        of: OffsetOf,
+        doing: &str,
+    ) -> Result<BTreeMap<PartitionId, Result<i64, Code>>, Error> {
         let mut list = PartitionList::new();
         let spec = match of {
             OffsetOf::Start => i64::from(sys::RD_KAFKA_OFFSET_BEGINNING),
@@ -245,8 +277,7 @@ impl Admin {
             }
             _ => None,
         };
-        let doing = format!("ask for offsets of {topic}");
-        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, &doing, |rk, options, queue| {
+        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, doing, |rk, options, queue| {
             // SAFETY: all live as long as the call.
             unsafe {
                 if let Some(isolation) = isolation {
@@ -256,7 +287,7 @@ impl Admin {
             }
         })?;
         // SAFETY: the event is of this kind; what it holds lives as long as it.
-        let found: BTreeMap<PartitionId, Result<i64, Code>> = unsafe {
+        unsafe {
             let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
             let mut count = 0;
             let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
@@ -265,16 +296,8 @@ impl Admin {
                 let good = at.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
                 (at.partition, if good { Ok(at.offset) } else { Err(at.err) })
             };
-            slice(infos, count).iter().map(of).collect()
-        };
-        let one = |partition: &PartitionId| match found.get(partition) {
-            Some(Ok(offset)) => Ok(*offset),
-            Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
-            None => {
-                Err(Error::Unavailable { doing: doing.clone(), found: format!("no answer for partition {partition}") })
-            }
-        };
-        partitions.iter().map(one).collect()
+            Ok(slice(infos, count).iter().map(of).collect())
+        }
     }
 
     pub fn delete_records(&self, topic: &str, partition: PartitionId, before: i64) -> Result<(), Code> {
@@ -502,6 +525,16 @@ fn named(topics: &[&str]) -> String {
 
 fn invalid(topic: &str, reason: String) -> Error {
     Error::InvalidTopic { topic: topic.to_owned(), reason }
+}
+
+fn is_between_leaders(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION
+            | Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE
+            | Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
+            | Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
+    )
 }
 
 pub fn is_unknown(code: Code) -> bool {

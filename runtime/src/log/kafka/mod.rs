@@ -109,6 +109,10 @@ impl Log for Kafka {
         self.shared.infos(&names)
     }
 
+    fn topics_named(&self, names: &[&str]) -> Result<Vec<TopicInfo>, Error> {
+        self.shared.infos(names)
+    }
+
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error> {
         self.shared.offset(topic, partition, OffsetOf::Start)
     }
