@@ -181,6 +181,7 @@ impl Writer for KafkaWriter {
                 error => Ok(CommitOutcome::Indefinite(error)),
             };
         }
+        failpoint("kafka-committed");
         if events.disconnects.load(Ordering::SeqCst) != disconnects {
             self.phase = Phase::Spent;
             return Ok(CommitOutcome::Indefinite(Error::Unavailable {
