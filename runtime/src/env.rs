@@ -72,6 +72,61 @@ enum Strike {
     While(PathBuf),
 }
 
+/// Every failpoint with what has just happened there, along the ways of a record, a recovery, a job and its swap.
+/// A test holds this list and the calls of [`failpoint`] to each other.
+pub const FAILPOINTS: &[(&str, &str)] = &[
+    // A record's way and the commit.
+    ("batch-processed", "a batch went through the operators; nothing of it is written"),
+    ("epoch-begun", "the log knows of the epoch; nothing is written in it"),
+    ("output-written", "output and dead letters of a batch are with the writer"),
+    ("timers-fired", "the output of due timers is with the writer"),
+    ("epoch-open", "the epoch is about to close"),
+    ("before-commit", "output and delta are with the writer"),
+    ("writer-reopened", "a task that rested has taken its transactional id over again"),
+    ("kafka-delivered", "the brokers have all of an epoch's records; its end was not asked for"),
+    ("kafka-committed", "the transaction is committed; nobody here has heard of it"),
+    ("after-commit", "the epoch is committed and not applied"),
+    ("after-apply", "the epoch is applied in memory"),
+    ("state-write-begins", "committed changes are about to go to RocksDB"),
+    ("state-written", "RocksDB has them, in its memory"),
+    ("state-flush-begun", "RocksDB was told to bring them to disk"),
+    ("stop-committed", "a task that was told to stop has committed"),
+    ("stop-flushed", "and has its state on disk"),
+    // Taking over and recovery.
+    ("kafka-after-init", "a transactional id is taken over"),
+    ("recovery-after-init", "a task's predecessor is fenced"),
+    ("recovery-store-opened", "the local store is open"),
+    ("recovery-store-wiped", "a local store that was of no use is gone"),
+    ("recovery-delta-replayed", "the store has taken in one delta of the changelog"),
+    ("recovery-after-read", "the changelog is read to its end"),
+    ("recovery-assigned", "the inputs are assigned"),
+    ("recovery-after-claim", "the claim is committed"),
+    // The control topic.
+    ("control-taken-over", "the control topic is owned and read"),
+    ("control-write-begins", "a change is about to be written"),
+    ("control-after-commit", "a change is committed and not yet seen"),
+    // A job's life.
+    ("module-stored", "a module's bytes are kept; its record is not"),
+    ("create-recorded", "a job's record says that it is being created"),
+    ("create-topics-made", "its topics are there"),
+    ("deploy-before-header", "a task's changelog is known to be empty"),
+    ("deploy-after-header", "a task's start positions are committed"),
+    ("create-deployed", "those of all tasks are"),
+    ("stop-recorded", "a job's record says that it is stopped; its tasks still run"),
+    ("delete-recorded", "a job's record says that it is being deleted"),
+    ("delete-changelog-gone", "its changelog is gone"),
+    ("delete-state-gone", "its local state is gone"),
+    // A swap.
+    ("swap-preparing", "the swap is recorded; no task has tried the new version"),
+    ("swap-decided", "all tasks have tried it, and the record says that it is switched to"),
+    ("swap-before-switch", "a task has committed its last epoch under the old version"),
+    ("swap-installed", "a task has the new version in place and has committed nothing under it"),
+    ("swap-after-switch", "a task has committed under the new version"),
+    ("swap-switched", "all tasks have, and the record says so"),
+    ("swap-rolling-back", "the record says that the old version comes back"),
+    ("swap-rolled-back", "all tasks run the old version again"),
+];
+
 /// Kills this process with SIGKILL at the failpoint that `FOREBAY_FAILPOINT` names: `name:count` when it has been
 /// passed `count` times, `name@file` as soon as the file exists. One relaxed load when nothing is armed;
 /// called per epoch or seldomer, never per record.
@@ -113,6 +168,28 @@ mod tests {
         let (name, strike) = parse_failpoint("epoch-open:2").unwrap();
         assert_eq!(name, "epoch-open");
         assert_eq!([strike.is_due(), strike.is_due(), strike.is_due()], [false, true, false]);
+    }
+
+    #[test]
+    fn every_failpoint_is_in_the_list_once_and_every_one_in_the_list_is_passed_somewhere() {
+        let mut called = Vec::new();
+        collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut called);
+        called.sort();
+        let mut listed: Vec<_> = FAILPOINTS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        listed.sort();
+        assert_eq!(called, listed);
+    }
+
+    fn collect(folder: &std::path::Path, called: &mut Vec<String>) {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                collect(&path, called);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let calls = text.split(concat!("failpoint", "(\"")).skip(1);
+                called.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
     }
 
     #[test]

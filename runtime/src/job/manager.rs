@@ -20,7 +20,7 @@ use super::running::{Runner, RunningJob, TaskView};
 use super::spec::JobSpec;
 use super::store::{Change, Expected, Revision, Store};
 use super::swap::Probations;
-use crate::env::Clock;
+use crate::env::{Clock, failpoint};
 use crate::log::{self, Cleanup, Log, TopicSpec};
 use crate::model::Uid;
 use crate::task::handle::Phase;
@@ -175,6 +175,7 @@ impl Manager {
         let (revision, job) = self.record(name)?;
         if job.desired == Desired::Running {
             self.put(JobRecord { desired: Desired::Stopped, ..job }, Expected::At(revision))?;
+            failpoint("stop-recorded");
         }
         self.end(name);
         Ok(())
@@ -187,6 +188,7 @@ impl Manager {
         let (revision, job) = self.record(name)?;
         let job = JobRecord { desired: Desired::Deleting, ..job };
         self.put(job.clone(), Expected::At(revision))?;
+        failpoint("delete-recorded");
         self.end(name);
         self.remove(&job)
     }
@@ -242,14 +244,17 @@ impl Manager {
             sources: facts::resolve_starts(graph, self.log.as_ref())?,
         };
         self.put(job.clone(), Expected::Absent)?;
+        failpoint("create-recorded");
         self.finish_creating(&job)
     }
 
     fn finish_creating(&self, job: &JobRecord) -> Result<(), Error> {
         self.ensure_topics(job)?;
+        failpoint("create-topics-made");
         for plan in self.task_plans(job)? {
             self.runner.deploy(&plan)?;
         }
+        failpoint("create-deployed");
         let (revision, _) = self.record(&job.name)?;
         let job = JobRecord { desired: Desired::Running, ..job.clone() };
         self.put(job.clone(), Expected::At(revision))?;
@@ -332,12 +337,14 @@ impl Manager {
             Err(log::Error::UnknownTopic(_)) => {}
             Err(error) => return Err(error.into()),
         }
+        failpoint("delete-changelog-gone");
         match std::fs::remove_dir_all(&names.directory) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::Io { doing: format!("remove {}", names.directory.display()), source });
             }
             _ => {}
         }
+        failpoint("delete-state-gone");
         let swap = Change::remove(Key::Swap { job: job.uid });
         self.store.commit(&[swap, Change::remove(Key::Job { name: job.name.clone() })])?;
         self.slots().remove(&job.name);

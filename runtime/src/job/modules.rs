@@ -9,7 +9,7 @@ use super::error::Error;
 use super::record::{FORMAT, ModuleId, ModuleRecord, Record};
 use super::spec::nearest;
 use super::store::{Change, Expected, Store, View};
-use crate::env::Clock;
+use crate::env::{Clock, failpoint};
 use crate::model::Digest;
 use crate::wasm::contract::GuestFactory;
 
@@ -50,6 +50,7 @@ impl Modules {
     /// [`Error::Conflict`] where these stand for other bytes already.
     pub fn push(&self, bytes: &[u8]) -> Result<Pushed, Error> {
         let admitted = self.host.admit(bytes)?;
+        failpoint("module-stored");
         let description = admitted.factory.description().as_ref().clone();
         let id =
             ModuleId { name: description.name.clone(), version: description.version.clone(), digest: admitted.digest };

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::record::{JobRecord, Key, ModuleRecord, Record, SwapRecord};
+use crate::env::failpoint;
 use crate::log::{self, Assignment, Budget, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
 use crate::model::{PartitionBatch, Uid};
 
@@ -176,6 +177,7 @@ impl Store {
 
     /// One epoch with all changes. False where another server came in between: nothing was written.
     fn attempt(&self, inner: &mut Inner, changes: &[Change], write_id: &[u8]) -> Result<bool, Error> {
+        failpoint("control-write-begins");
         let writer = inner.writer.as_mut().ok_or(Error::ShuttingDown)?;
         let written = writer
             .begin()
@@ -183,6 +185,7 @@ impl Store {
             .and_then(|()| writer.commit());
         match written {
             Ok(CommitOutcome::Committed) => {
+                failpoint("control-after-commit");
                 self.read_to_end(inner)?;
                 Ok(true)
             }
@@ -209,6 +212,7 @@ impl Store {
         if inner.writer.is_none() {
             inner.writer = Some(self.log.writer(&self.transactional_id)?);
             self.read_to_end(inner)?;
+            failpoint("control-taken-over");
         }
         Ok(())
     }

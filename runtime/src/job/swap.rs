@@ -190,6 +190,7 @@ impl Manager {
                     }
                 },
                 SwapPhase::RollingBack => {
+                    failpoint("swap-rolling-back");
                     if let Err(why) = self.switch_to(job, &mut swap, false) {
                         // The record stays at rolling back: the next start goes on from here.
                         return Err(Error::Module {
@@ -221,6 +222,7 @@ impl Manager {
                 self.probations.watch(swap.swap, self.clock.elapsed(), traps(job));
                 failpoint("swap-switched");
             }
+            SwapPhase::RolledBack => failpoint("swap-rolled-back"),
             _ => {}
         }
         let reason = swap.reason.as_deref().unwrap_or("");

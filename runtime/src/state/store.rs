@@ -18,6 +18,7 @@ use rustc_hash::FxSeededState;
 use super::key::STORE;
 use super::waiting::{Waiting, Writing};
 use super::{Changes, Error};
+use crate::env::failpoint;
 use crate::error::Kind;
 use crate::model::Blobs;
 
@@ -202,6 +203,7 @@ impl Store {
 
     fn start_writing(&mut self) -> Result<(), Error> {
         self.finish_writing()?;
+        failpoint("state-write-begins");
         let waiting = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
         self.unflushed_bytes += waiting.byte_len();
         self.unflushed_epochs += waiting.epochs();

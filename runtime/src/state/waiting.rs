@@ -15,6 +15,7 @@ use rustc_hash::FxSeededState;
 use super::overlay::Overlay;
 use super::store::Marker;
 use super::{Changes, store};
+use crate::env::failpoint;
 
 /// Changes of the last epochs with the marker of the newest of them.
 #[derive(Default)]
@@ -82,10 +83,12 @@ impl Waiting {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         db.write_opt(self.batch(), &options)?;
+        failpoint("state-written");
         if flush {
             let mut options = FlushOptions::default();
             options.set_wait(false);
             db.flush_opt(&options)?;
+            failpoint("state-flush-begun");
         }
         Ok(())
     }

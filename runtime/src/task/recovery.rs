@@ -48,6 +48,7 @@ pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
     if found {
         return Ok(());
     }
+    failpoint("deploy-before-header");
     let header = header_zero(plan);
     let chunks = checkpoint::encode_delta(
         &header,
@@ -58,7 +59,9 @@ pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
     .map_err(|source| Error::Encode { epoch: 0, source })?;
     writer.begin()?;
     changelog::append(writer.as_mut(), &plan.changelog, plan.task, &chunks)?;
-    match writer.commit()? {
+    let outcome = writer.commit()?;
+    failpoint("deploy-after-header");
+    match outcome {
         CommitOutcome::Committed => Ok(()),
         CommitOutcome::Indefinite(source) => Err(Error::Indefinite { epoch: 0, source }),
     }
@@ -166,6 +169,7 @@ impl<'a> Session<'a> {
         let mut reader = log.reader(Isolation::ReadCommitted)?;
         if !hold {
             reader.assign(&inputs.assignments(plan, log)?)?;
+            failpoint("recovery-assigned");
         }
         let mut session = Self {
             around,
@@ -266,6 +270,7 @@ fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<BTreeMap<String, Topic
 fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
     let settings = StateSettings { cache_bytes: plan.settings.cache_bytes, ..StateSettings::default() };
     let (mut state, marker) = open_store(&plan.state_dir, &settings)?;
+    failpoint("recovery-store-opened");
     if let Some(marker) = marker {
         let replayed = match replay_behind(plan, log, &mut state, marker) {
             // Breaks: a store ahead of the changelog means that the changelog lost data, and is a stop.
@@ -309,6 +314,7 @@ fn open_store(dir: &Path, settings: &StateSettings) -> Result<(TaskState, Option
 
 fn fresh_store(dir: &Path, settings: &StateSettings) -> Result<TaskState, Error> {
     TaskState::wipe(dir)?;
+    failpoint("recovery-store-wiped");
     Ok(TaskState::open(dir, settings)?.0)
 }
 
@@ -363,6 +369,7 @@ fn replay(
     chain.follow(&header, hash).map_err(|source| changelog::error(&plan.changelog, plan.task, offset, source))?;
     let marker = Marker { epoch: header.epoch, header_offset: offset, header_hash: hash };
     state.replay(&Changes { keys, values }, marker)?;
+    failpoint("recovery-delta-replayed");
     Ok(Head { header, hash, offset })
 }
 

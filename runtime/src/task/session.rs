@@ -106,7 +106,9 @@ impl Session<'_> {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
                     if !self.hold {
                         self.commit_if_changed()?;
+                        failpoint("stop-committed");
                         self.state.flush()?;
+                        failpoint("stop-flushed");
                     }
                     return Ok(Some(Ended::Stopped));
                 }
@@ -130,6 +132,7 @@ impl Session<'_> {
             let moment = self.moment();
             self.chain.feed(source, &self.batch, &self.decoded, moment)?;
             self.chain.process(&mut self.state, moment)?;
+            failpoint("batch-processed");
             self.epoch.records += self.batch.len() as u64;
             let open = self.epoch.records;
             self.around.update(|status| status.open_records = open);
@@ -197,6 +200,7 @@ impl Session<'_> {
             while self.chain.fire_next(&mut self.state, reached, moment)? {
                 self.epoch.records += 1;
                 self.emit()?;
+                failpoint("timers-fired");
                 if self.due() {
                     self.commit(HeaderKind::Epoch)?;
                 }
@@ -220,6 +224,7 @@ impl Session<'_> {
             writer.append(outlet.bad.letters())?;
             outlet.bad.clear();
         }
+        failpoint("output-written");
         Ok(())
     }
 
@@ -228,6 +233,7 @@ impl Session<'_> {
             self.reopen()?;
             opened(&mut self.writer).begin()?;
             self.epoch.writing = true;
+            failpoint("epoch-begun");
         }
         Ok(())
     }

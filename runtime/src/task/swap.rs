@@ -123,6 +123,7 @@ impl Session<'_> {
         self.commit_if_changed()?;
         failpoint("swap-before-switch");
         self.install(operator, module, ready)?;
+        failpoint("swap-installed");
         self.swaps.in_force = Some(swap);
         if self.hold {
             self.release()?;

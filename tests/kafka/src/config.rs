@@ -8,6 +8,8 @@ use crate::security::{Credentials, Listener};
 
 /// Added to a node's first port.
 const CONTROLLER: u16 = 1;
+pub const PROXIED: u16 = 5;
+pub const BEFORE_PROXIED: u16 = 6;
 
 /// What all nodes of a cluster have in common.
 pub struct Shape<'a> {
@@ -16,6 +18,7 @@ pub struct Shape<'a> {
     pub credentials: Option<&'a Credentials>,
     /// Written last, and so stronger than all others.
     pub properties: &'a [(String, String)],
+    pub proxied: bool,
 }
 
 /// The port of a listener of node `node`, counted from 1.
@@ -38,18 +41,24 @@ impl Shape<'_> {
         let voters: Vec<String> =
             (1..=self.nodes).map(|node| format!("{node}@127.0.0.1:{}", controller(node))).collect();
         let open: &[Listener] = if self.credentials.is_some() { &Listener::ALL } else { &[Listener::Plaintext] };
-        let listeners: Vec<String> = open
+        let mut listeners: Vec<String> = open
             .iter()
             .map(|listener| format!("{}://127.0.0.1:{}", listener.name(), port(self.port, node, *listener)))
             .collect();
-        let listeners = listeners.join(",");
+        let mut advertised = listeners.clone();
+        if self.proxied {
+            let first = port(self.port, node, Listener::Plaintext);
+            listeners.push(format!("PROXIED://127.0.0.1:{}", first + PROXIED));
+            advertised.push(format!("PROXIED://127.0.0.1:{}", first + BEFORE_PROXIED));
+        }
+        let (listeners, advertised) = (listeners.join(","), advertised.join(","));
         let mut text = format!(
             "process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={listeners}
+advertised.listeners={advertised}
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 # Tests say what topics there are.
@@ -82,6 +91,11 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
         );
         if let Some(credentials) = self.credentials {
             text.push_str(&credentials.broker_properties());
+        }
+        if self.proxied {
+            text.push_str(
+                "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT\n",
+            );
         }
         for (name, value) in self.properties {
             let _ = writeln!(text, "{name}={value}");

@@ -19,7 +19,7 @@ mod process;
 mod security;
 mod target;
 
-pub use cluster::{Cluster, Options};
+pub use cluster::{Cluster, Options, Proxied};
 pub use installation::{Installation, cache_dir, version};
 pub use probe::{Metadata, Partition};
 pub use security::{Credentials, Listener, Security};

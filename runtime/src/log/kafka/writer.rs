@@ -182,6 +182,7 @@ impl Writer for KafkaWriter {
                 error => Ok(CommitOutcome::Indefinite(error)),
             };
         }
+        failpoint("kafka-committed");
         // Breaks: a commit that saw trouble is indefinite even where it reports success.
         if events.disconnects.load(Ordering::SeqCst) != disconnects && !bug(Bug::BelieveTroubledCommit) {
             self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };

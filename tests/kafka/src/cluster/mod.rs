@@ -29,11 +29,13 @@ pub struct Options {
     pub security: Security,
     /// Broker properties beside those of the crate, and stronger than them.
     pub properties: Vec<(String, String)>,
+    /// Each node has one more listener, which tells its clients to come to another port: `Cluster::proxied`.
+    pub proxied: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { nodes: 1, security: Security::Plaintext, properties: Vec::new() }
+        Options { nodes: 1, security: Security::Plaintext, properties: Vec::new(), proxied: false }
     }
 }
 
@@ -51,6 +53,21 @@ impl Options {
         self.properties.push((name.to_owned(), value.to_owned()));
         self
     }
+
+    /// Leads the clients of one more listener through a proxy. For a cluster without security.
+    #[must_use]
+    pub fn proxied(self) -> Options {
+        Options { proxied: true, ..self }
+    }
+}
+
+/// The two ports of a node's proxied listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Proxied {
+    /// Where the proxy is to listen: the address that the node gives to clients of this listener.
+    pub before: u16,
+    /// Where the node listens for it.
+    pub behind: u16,
 }
 
 pub struct Cluster {
@@ -122,6 +139,17 @@ impl Cluster {
         config::port(self.place.port, node, listener)
     }
 
+    /// The ports of a node's proxied listener. Something must listen on the one before it: the cluster does not.
+    pub fn proxied(&self, node: u32) -> Proxied {
+        let first = self.port_of(node, Listener::Plaintext);
+        Proxied { before: first + config::BEFORE_PROXIED, behind: first + config::PROXIED }
+    }
+
+    /// Where a node keeps the partitions, one folder each: to be meddled with while it is down.
+    pub fn data(&self, node: u32) -> PathBuf {
+        self.folder(node).join("data")
+    }
+
     /// What a node says, as a file.
     pub fn log(&self, node: u32) -> PathBuf {
         self.folder(node).join("log")
@@ -168,8 +196,9 @@ impl Cluster {
             self.credentials = Some(Credentials::make(&self.kafka, &self.place.folder.join("tls"))?);
         }
         let (nodes, port) = (self.len(), self.place.port);
-        let shape = Shape { nodes, port, credentials: self.credentials.as_ref(), properties: &options.properties };
-        let taken = (0..nodes as u16 * NODE).find(|at| at % NODE < 5 && !is_free(port + at));
+        let (credentials, properties, proxied) = (self.credentials.as_ref(), &options.properties[..], options.proxied);
+        let shape = Shape { nodes, port, credentials, properties, proxied };
+        let taken = (0..nodes as u16 * NODE).find(|at| at % NODE < 7 && !is_free(port + at));
         if let Some(at) = taken {
             return Err(format!("start a cluster on port {}: something listens there: name another port", port + at));
         }
@@ -181,7 +210,7 @@ impl Cluster {
             // Left by one that could not be made whole.
             let _ = fs::remove_dir_all(&folder);
             fs::create_dir_all(&folder).map_err(|error| format!("make {}: {error}", folder.display()))?;
-            let properties = shape.properties(node, &folder.join("data"));
+            let properties = shape.properties(node, &self.data(node));
             fs::write(&path, properties).map_err(|error| format!("write {}: {error}", path.display()))?;
             let mut command =
                 self.kafka.tool_command("", "StorageTool", &["format", "--cluster-id", &cluster, "--config"]);
