@@ -1,4 +1,4 @@
-//! A bed to measure one task in: an embedded log, its topics, and a task with one operator.
+//! A bed to measure one task in: a log (embedded, or a Kafka cluster), its topics, and a task with one operator.
 //!
 //! The task is the runtime's own, on a thread of its own, with its defaults: nothing is shortened.
 
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use forebay::codec::{Decode, EventTimeRule, FieldPath, KeyRule, SourceCodec, TimeUnit};
 use forebay::env::SystemClock;
 use forebay::log::embedded::{Embedded, Settings};
+use forebay::log::kafka::{Kafka, Profile};
 use forebay::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
 use forebay::model::{NextOffset, PartitionBatch, PartitionId, Uid, murmur2};
 use forebay::operator::ModuleRef;
@@ -18,16 +19,19 @@ use forebay::task::handle::{Command, Phase, TaskHandle, TaskStatus};
 use forebay::task::plan::*;
 use forebay::watermark::WatermarkSettings;
 
-use crate::Outcome;
+use crate::{Outcome, Setup};
 use crate::modules::Known;
 
 const JOB: &str = "bench";
 const MAX_RECORD_BYTES: u32 = 1 << 20;
-pub const OUTPUT: &str = "output";
+const OUTPUT: &str = "output";
+const CHANGELOG: &str = "changelog";
 
-/// An embedded log and what is needed to run tasks over it.
+/// A log and what is needed to run tasks over it.
 pub struct Bed {
-    pub log: Arc<Embedded>,
+    pub log: Arc<dyn Log>,
+    /// Begins the names of this bed's topics: a cluster keeps those of other runs.
+    run: String,
     state_dir: std::path::PathBuf,
 }
 
@@ -46,26 +50,48 @@ pub struct Job {
 }
 
 impl Bed {
-    pub fn open(dir: &Path) -> Outcome<Self> {
-        Ok(Self { log: Embedded::open(&dir.join("log"), Settings::default())?, state_dir: dir.join("state") })
+    /// A bed of its own in `dir`; on a cluster under a name that no other run has.
+    pub fn open(setup: &Setup, dir: &Path) -> Outcome<Self> {
+        Self::again(setup, dir, &format!("{:.8}", Uid::random().to_string()))
+    }
+
+    /// The bed of that run as it was left.
+    pub fn again(setup: &Setup, dir: &Path, run: &str) -> Outcome<Self> {
+        let (log, run): (Arc<dyn Log>, _) = match &setup.kafka {
+            Some(bootstrap) => (Kafka::connect(&Profile::plain(bootstrap))?, format!("bench.{run}.")),
+            None => (Embedded::open(&dir.join("log"), Settings::default())?, String::new()),
+        };
+        Ok(Self { log, run, state_dir: dir.join("state") })
+    }
+
+    /// The name of one of the bed's topics in the log.
+    pub fn name(&self, topic: &str) -> String {
+        // Internal topics have settings of their own on a cluster.
+        let internal = if topic == CHANGELOG { "__forebay." } else { "" };
+        format!("{internal}{}{topic}", self.run)
+    }
+
+    /// The end of the output, as readers see it.
+    pub fn output_end(&self) -> Outcome<i64> {
+        Ok(self.log.end_offset(&self.name(OUTPUT), 0, Isolation::ReadCommitted)?)
     }
 
     pub fn create_topic(&self, name: &str, partitions: u32) -> Outcome<TopicRef> {
         let spec =
-            TopicSpec { name: name.into(), partitions, cleanup: Cleanup::Delete, max_record_bytes: MAX_RECORD_BYTES };
+            TopicSpec { name: self.name(name), partitions, cleanup: Cleanup::Delete, max_record_bytes: MAX_RECORD_BYTES };
         self.log.create_topic(&spec)?;
         self.topic(name)
     }
 
     pub fn topic(&self, name: &str) -> Outcome<TopicRef> {
-        Ok(self.log.topic(name)?.into())
+        Ok(self.log.topic(&self.name(name))?.into())
     }
 
     /// Empty topics and no state for what the job writes; its inputs stay.
     pub fn make_anew(&self) -> Outcome {
-        for name in [OUTPUT, "dead-letters", "changelog"] {
+        for name in [OUTPUT, "dead-letters", CHANGELOG] {
             // Absent before the first run.
-            drop(self.log.delete_topic(name));
+            drop(self.log.delete_topic(&self.name(name)));
             self.create_topic(name, 1)?;
         }
         match std::fs::remove_dir_all(&self.state_dir) {
@@ -95,7 +121,7 @@ impl Bed {
             }],
             bad_records: BadRecordPolicy::DeadLetter,
             dead_letters: self.topic("dead-letters")?,
-            changelog: self.topic("changelog")?,
+            changelog: self.topic(CHANGELOG)?,
             settings: job.settings.clone(),
             state_dir: self.state_dir.clone(),
         })
@@ -154,10 +180,10 @@ impl Bed {
     }
 
     /// A reader of the output topic, at its present end.
-    pub fn output_reader(&self) -> Outcome<Box<dyn forebay::log::Reader>> {
+    pub fn output_reader(&self, isolation: Isolation) -> Outcome<Box<dyn forebay::log::Reader>> {
         let topic = self.topic(OUTPUT)?;
-        let mut reader = self.log.reader(Isolation::ReadCommitted)?;
-        let offset = self.log.end_offset(OUTPUT, 0, Isolation::ReadCommitted)?;
+        let mut reader = self.log.reader(isolation)?;
+        let offset = self.output_end()?;
         reader.assign(&[Assignment::new(&topic.name, topic.id, 0, offset)])?;
         Ok(reader)
     }

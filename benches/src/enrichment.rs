@@ -1,4 +1,4 @@
-//! The enrichment example over the embedded log: poll, decode, transform, state, encode, commit.
+//! The enrichment example over a log: poll, decode, transform, state, encode, commit.
 //!
 //! Its input lies in the log beforehand, so the task reads as fast as it can. The twin is the same task
 //! with the same settings; only the guest call is a direct one.
@@ -27,6 +27,9 @@ pub struct Options {
     /// Records of one poll and one guest call.
     #[arg(long, default_value_t = 1_024)]
     batch: usize,
+    /// How long an epoch stays open.
+    #[arg(long, default_value_t = 100)]
+    commit_ms: u64,
 }
 
 /// Orders without lateness and faults, and their instruments; the first record is of 2026.
@@ -50,7 +53,7 @@ type Figures = [Vec<f64>; 3];
 
 pub fn run(setup: &Setup, options: &Options) -> Outcome {
     let dir = tempfile::tempdir_in(&setup.dir)?;
-    let bed = Bed::open(dir.path())?;
+    let bed = Bed::open(setup, dir.path())?;
     let input = generate(options.records, options.partitions, options.symbols);
     let (instruments, orders) = (fill(&bed, &input.instruments)?, fill(&bed, &input.orders)?);
     let bytes: usize = input.orders.partitions.iter().flatten().filter_map(|r| r.value.as_ref()).map(Vec::len).sum();
@@ -73,14 +76,14 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
     });
     let header =
         ["", "records/s", "µs/record, task's thread", "µs/record, process", "of the twin", "of the twin, thread CPU"];
-    report::print("Enrichment over the embedded log, one task", &header, rows.collect());
+    report::print(&format!("Enrichment over {}, one task", setup.log_name()), &header, rows.collect());
     report::print_conditions(&format!(
         "{orders} orders of {} B in {} partitions, {} symbols, commit every {} ms, polls and calls of at most {} records; \
          median (range) of {} runs in turn; from the {}th order on",
         bytes as u64 / orders,
         options.partitions,
         options.symbols,
-        TaskSettings::default().commit_interval.as_millis(),
+        options.commit_ms,
         options.batch,
         setup.runs,
         orders / 10
@@ -88,7 +91,7 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
     Ok(())
 }
 
-fn fill(bed: &Bed, input: &Partitioned) -> Outcome<u64> {
+pub fn fill(bed: &Bed, input: &Partitioned) -> Outcome<u64> {
     let topic = bed.create_topic(&input.topic, input.partitions.len() as u32)?;
     let records = input.partitions.iter().flatten();
     bed.fill(
@@ -99,8 +102,12 @@ fn fill(bed: &Bed, input: &Partitioned) -> Outcome<u64> {
 
 fn once(bed: &Bed, module: &ModuleRef, options: &Options, instruments: u64, orders: u64) -> Outcome<[f64; 3]> {
     bed.make_anew()?;
-    let settings =
-        TaskSettings { batch_max_records: options.batch, poll_max_records: options.batch, ..TaskSettings::default() };
+    let settings = TaskSettings {
+        batch_max_records: options.batch,
+        poll_max_records: options.batch,
+        commit_interval: std::time::Duration::from_millis(options.commit_ms),
+        ..TaskSettings::default()
+    };
     let reference = Input { topic: "instruments", event_time: Some(("timestamp", TimeUnit::Ms)) };
     let events = Input { topic: "orders", event_time: Some(("exchange_timestamp", TimeUnit::Ms)) };
     let job = Job { inputs: vec![events, reference], module: module.clone(), settings };

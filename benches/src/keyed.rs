@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use forebay::log::Log;
 use forebay::model::{PartitionBatch, Uid};
 use forebay::operator::ModuleRef;
 use forebay::task::plan::TaskSettings;
@@ -65,7 +64,7 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
 
 fn once(setup: &Setup, options: &Options, module: &ModuleRef, cache_mib: usize, seed: u64) -> Outcome<[Mark; 2]> {
     let dir = tempfile::tempdir_in(&setup.dir)?;
-    let bed = Bed::open(dir.path())?;
+    let bed = Bed::open(setup, dir.path())?;
     let topic = bed.create_topic("amounts", 1)?;
     bed.make_anew()?;
     let mut random = SmallRng::seed_from_u64(seed);
@@ -85,11 +84,11 @@ fn once(setup: &Setup, options: &Options, module: &ModuleRef, cache_mib: usize, 
 /// Sends at a fixed rate, in a batch every five milliseconds.
 pub fn send(bed: &Bed, keys: u64, rate: u64, done: &Arc<AtomicBool>) -> std::thread::JoinHandle<Outcome> {
     const TICK: Duration = Duration::from_millis(5);
-    let (log, done) = (bed.log.clone(), Arc::clone(done));
+    let (log, name, done) = (bed.log.clone(), bed.name("amounts"), Arc::clone(done));
     let per_tick = rate * TICK.as_millis() as u64 / 1_000;
     std::thread::spawn(move || {
         let (start, mut sent) = (Instant::now(), 0);
-        let mut batch = PartitionBatch::new("amounts", 0);
+        let mut batch = PartitionBatch::new(&name, 0);
         for tick in 1_u32.. {
             if done.load(Ordering::Relaxed) {
                 break;

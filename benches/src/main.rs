@@ -9,6 +9,7 @@ mod boundary;
 mod decode;
 mod enrichment;
 mod keyed;
+mod latency;
 mod measure;
 mod modules;
 mod native;
@@ -34,6 +35,9 @@ struct Cli {
     /// Where logs and state are put while measuring [default: the system's temporary directory].
     #[arg(long, global = true)]
     dir: Option<PathBuf>,
+    /// A Kafka cluster (`host:port`) in place of the embedded log. Its topics are left there.
+    #[arg(long, global = true)]
+    kafka: Option<String>,
     #[command(subcommand)]
     what: What,
 }
@@ -46,6 +50,8 @@ enum What {
     Decode(decode::Options),
     /// The enrichment example over the embedded log, end to end, against its native twin.
     Enrichment(enrichment::Options),
+    /// From the intended time of sending to visible in the output, at a fixed rate, for both kinds of readers.
+    Latency(latency::Options),
     /// Count and sum per record over many keys, with the keys in the cache and without.
     Keyed(keyed::Options),
     /// How long output is silent while the code of a running task is swapped.
@@ -62,6 +68,13 @@ pub struct Setup {
     pub runs: usize,
     pub guests: PathBuf,
     pub dir: PathBuf,
+    pub kafka: Option<String>,
+}
+
+impl Setup {
+    pub fn log_name(&self) -> &'static str {
+        if self.kafka.is_some() { "Kafka" } else { "the embedded log" }
+    }
 }
 
 /// A sentence: what was being done, and what was found.
@@ -73,11 +86,13 @@ fn main() -> ExitCode {
         runs: cli.runs.max(1),
         guests: cli.guests.unwrap_or_else(modules::default_dir),
         dir: cli.dir.unwrap_or_else(std::env::temp_dir),
+        kafka: cli.kafka,
     };
     let outcome = match &cli.what {
         What::Boundary(options) => boundary::run(&setup, options),
         What::Decode(options) => decode::run(&setup, options),
         What::Enrichment(options) => enrichment::run(&setup, options),
+        What::Latency(options) => latency::run(&setup, options),
         What::Keyed(options) => keyed::run(&setup, options),
         What::Swap(options) => swap::run(&setup, options),
         What::Restart(options) => restart::run(&setup, options),

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use forebay::log::{Isolation, Log};
+use forebay::log::Isolation;
 use forebay::model::{PartitionBatch, Uid};
 use forebay::task::plan::TaskSettings;
 
-use crate::bed::{Bed, Input, Job, LARGE, OUTPUT};
+use crate::bed::{Bed, Input, Job, LARGE};
 use crate::measure::spread;
 use crate::modules::Loader;
 use crate::{Outcome, Setup, keyed, report};
@@ -38,6 +38,9 @@ pub struct ChildOptions {
     keys: u64,
     #[arg(long)]
     rate: u64,
+    /// Names the topics on a cluster.
+    #[arg(long)]
+    run: String,
     /// Make the state first.
     #[arg(long)]
     fill: bool,
@@ -47,12 +50,14 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
     let mut rows = Vec::new();
     for &keys in &options.keys {
         let data = tempfile::tempdir_in(&setup.dir)?;
-        let mut first = start(setup, options, data.path(), keys, true)?;
+        let run_name = format!("{:.8}", Uid::random().to_string());
+        let begin = |fill| start(setup, options, (data.path(), &run_name), keys, fill);
+        let mut first = begin(true)?;
         first.wait()?;
         let mut figures: [Vec<f64>; 2] = Default::default();
         for run in 0..=setup.runs {
             let began = Instant::now();
-            let mut child = start(setup, options, data.path(), keys, false)?;
+            let mut child = begin(false)?;
             let recovery_us = first_output(&mut child)?;
             let took = began.elapsed();
             // A while of records flowing, and not in step with the commits.
@@ -72,17 +77,23 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
         rows,
     );
     report::print_conditions(&format!(
-        "counter over the embedded log, {} records/s while it was killed, commit every 100 ms, local disk and page cache \
+        "counter over {}, {} records/s while it was killed, commit every 100 ms, local disk and page cache \
          as the kill left them; {} kills each",
-        options.rate, setup.runs
+        setup.log_name(),
+        options.rate,
+        setup.runs
     ));
     Ok(())
 }
 
-fn start(setup: &Setup, options: &Options, data: &Path, keys: u64, fill: bool) -> Outcome<Child> {
+fn start(setup: &Setup, options: &Options, (data, run): (&Path, &str), keys: u64, fill: bool) -> Outcome<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("restart-child").arg("--guests").arg(&setup.guests).arg("--data").arg(data);
     command.args(["--keys", &keys.to_string(), "--rate", &options.rate.to_string()]);
+    command.args(["--run", run]);
+    if let Some(kafka) = &setup.kafka {
+        command.args(["--kafka", kafka]);
+    }
     if fill {
         command.arg("--fill");
     }
@@ -100,7 +111,7 @@ fn first_output(child: &mut Child) -> Outcome<f64> {
 
 /// Runs the task and says when the first output of this process is committed; goes on until killed.
 pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
-    let bed = Bed::open(&options.data)?;
+    let bed = Bed::again(setup, &options.data, &options.run)?;
     let module = Loader::new(setup)?.module("counter")?;
     if options.fill {
         let topic = bed.create_topic("amounts", 1)?;
@@ -113,7 +124,7 @@ pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
     if options.fill {
         bed.deploy(&plan)?;
     }
-    let before = bed.log.end_offset(OUTPUT, 0, Isolation::ReadCommitted)?;
+    let before = bed.output_end()?;
     let running = bed.spawn(plan, vec![module])?;
     if options.fill {
         running.wait_for(options.keys)?;
@@ -122,9 +133,9 @@ pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
     }
     let done = Arc::new(AtomicBool::new(false));
     let _sender = keyed::send(&bed, options.keys, options.rate, &done);
-    let mut reader = bed.output_reader()?;
+    let mut reader = bed.output_reader(Isolation::ReadCommitted)?;
     let mut batch = PartitionBatch::default();
-    while bed.log.end_offset(OUTPUT, 0, Isolation::ReadCommitted)? <= before {
+    while bed.output_end()? <= before {
         reader.poll(LARGE, Duration::from_millis(1), &mut batch)?;
         running.status()?;
     }

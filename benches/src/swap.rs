@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use forebay::log::Isolation;
 use forebay::model::{PartitionBatch, Uid};
 use forebay::operator::ModuleRef;
 use forebay::task::handle::Command;
@@ -61,7 +62,7 @@ fn once(setup: &Setup, options: &Options, versions: &[ModuleRef; 2]) -> Outcome<
     const BEFORE: Duration = Duration::from_secs(4);
     const AFTER: Duration = Duration::from_secs(2);
     let dir = tempfile::tempdir_in(&setup.dir)?;
-    let bed = Bed::open(dir.path())?;
+    let bed = Bed::open(setup, dir.path())?;
     let topic = bed.create_topic("amounts", 1)?;
     bed.make_anew()?;
     bed.fill(&topic, (0..options.keys).map(|key| keyed::record(key, 1, 0)))?;
@@ -109,7 +110,7 @@ fn swap(running: &Running, to: &ModuleRef) -> Outcome<(Instant, u64)> {
 
 /// Notes when committed output appears.
 fn watch(bed: &Bed, done: &Arc<AtomicBool>) -> Outcome<std::thread::JoinHandle<Outcome<Vec<Instant>>>> {
-    let (mut reader, done) = (bed.output_reader()?, Arc::clone(done));
+    let (mut reader, done) = (bed.output_reader(Isolation::ReadCommitted)?, Arc::clone(done));
     Ok(std::thread::spawn(move || {
         let (mut seen, mut batch) = (Vec::new(), PartitionBatch::default());
         while !done.load(Ordering::Relaxed) {
