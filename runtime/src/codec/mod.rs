@@ -58,6 +58,25 @@ impl Default for SourceCodec {
     }
 }
 
+/// How a topic is spread over partitions, and these over tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    pub partitions: u32,
+    /// Divides `partitions`.
+    pub tasks: u32,
+}
+
+impl Spread {
+    /// Whether Kafka's own partitioner gave `key` this partition, or did so when the topic had fewer. A topic may have
+    /// grown, and still hold what was written before; every count that the tasks divide leads equal keys to one task.
+    fn leads(self, key: &[u8], partition: PartitionId) -> bool {
+        let hash = murmur2::hash(key);
+        let given_by = |partitions: u32| (hash % partitions) as PartitionId == partition;
+        let step = self.tasks.max(1);
+        given_by(self.partitions) || (1..self.partitions.div_ceil(step)).any(|n| given_by(n * step))
+    }
+}
+
 impl SourceCodec {
     /// Refuses rules that no record could satisfy. Called when a spec is planned.
     ///
@@ -74,12 +93,12 @@ impl SourceCodec {
         Ok(())
     }
 
-    /// Judges every record of `batch`. `check_partition` is the topic's partition count where keyed
-    /// state hangs on the key: the record must then have come from the partition that Kafka's own
-    /// partitioner gives its key, or equal keys would meet in different tasks.
-    pub fn decode(&self, batch: &PartitionBatch, check_partition: Option<u32>, out: &mut Decoded) {
+    /// Judges every record of `batch`. `spread` is given where keyed state hangs on the key: the record must
+    /// then have come from a partition that Kafka's own partitioner gives its key, or equal keys would meet
+    /// in different tasks.
+    pub fn decode(&self, batch: &PartitionBatch, spread: Option<Spread>, out: &mut Decoded) {
         out.reset(self.key != KeyRule::RecordKey);
-        let judge = Judge { codec: self, batch, partitions: check_partition.filter(|&count| count > 0) };
+        let judge = Judge { codec: self, batch, spread: spread.filter(|spread| spread.partitions > 0) };
         for index in 0..batch.len() {
             match judge.record(index) {
                 Ok((key, event_time)) => {
@@ -150,7 +169,7 @@ type Verdict<T> = Result<T, (&'static str, String)>;
 struct Judge<'a> {
     codec: &'a SourceCodec,
     batch: &'a PartitionBatch,
-    partitions: Option<u32>,
+    spread: Option<Spread>,
 }
 
 impl<'a> Judge<'a> {
@@ -195,19 +214,19 @@ impl<'a> Judge<'a> {
                 })
             }
         };
-        if key.is_none() && self.partitions.is_some() {
+        if key.is_none() && self.spread.is_some() {
             return Err(missing("the record has no key, and state is kept by it downstream".to_owned()));
         }
         Ok(key)
     }
 
     fn check_partition(&self, key: Option<&[u8]>) -> Verdict<()> {
-        let (Some(key), Some(partitions)) = (key, self.partitions) else { return Ok(()) };
+        let (Some(key), Some(spread)) = (key, self.spread) else { return Ok(()) };
         let found: PartitionId = self.batch.partition;
-        let expected = murmur2::partition(key, partitions);
-        if found == expected {
+        if spread.leads(key, found) {
             return Ok(());
         }
+        let (partitions, expected) = (spread.partitions, murmur2::partition(key, spread.partitions));
         Err((
             code::WRONG_PARTITION,
             format!(

@@ -170,11 +170,34 @@ fn a_record_in_another_partition_than_its_keys_is_refused_with_the_remedy() {
         let mut batch = PartitionBatch::new("t", partition);
         batch.push(0, 0, Some(b"BTC"), Some(br#"{"ts":1}"#));
         let mut out = Decoded::default();
-        codec.decode(&batch, Some(8), &mut out);
+        codec.decode(&batch, Some(Spread { partitions: 8, tasks: 8 }), &mut out);
         assert_eq!(out.kept.len(), usize::from(partition == right));
         if let Some(reject) = out.rejects.first() {
             assert_eq!(reject.code, code::WRONG_PARTITION);
             assert!(reject.message.contains("murmur2_random"), "{}", reject.message);
+        }
+    }
+}
+
+/// What was written before a topic grew stands where its keys belonged then.
+#[test]
+fn a_record_from_before_the_topic_grew_is_taken_where_its_key_leads_to_the_same_task() {
+    let codec = SourceCodec { key: KeyRule::RecordKey, ..codec() };
+    let taken = |key: &str, partition: PartitionId, spread| {
+        let mut batch = PartitionBatch::new("t", partition);
+        batch.push(0, 0, Some(key.as_bytes()), Some(br#"{"ts":1}"#));
+        let mut out = Decoded::default();
+        codec.decode(&batch, Some(spread), &mut out);
+        out.kept.len() == 1
+    };
+    let grown = Spread { partitions: 12, tasks: 2 };
+    for key in (0..50).map(|i| format!("k{i}")) {
+        for partitions in [2, 4, 6, 8, 10, 12] {
+            assert!(taken(&key, murmur2::partition(key.as_bytes(), partitions), grown), "{key} of {partitions}");
+        }
+        for partition in 0..12 {
+            let same_task = partition % 2 == murmur2::partition(key.as_bytes(), 2);
+            assert!(same_task || !taken(&key, partition, grown), "{key} in {partition}");
         }
     }
 }
@@ -187,7 +210,7 @@ fn a_null_record_key_is_refused_only_where_state_is_kept_by_it() {
     let mut out = Decoded::default();
     codec.decode(&batch, None, &mut out);
     assert_eq!((out.kept.len(), &out.keys), (1, &None));
-    codec.decode(&batch, Some(4), &mut out);
+    codec.decode(&batch, Some(Spread { partitions: 4, tasks: 4 }), &mut out);
     assert_eq!(out.rejects[0].code, code::MISSING_KEY);
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::modules::{self, Modules};
-use super::plan::{Facts, FoundModule, Graph, module_ref, plan};
+use super::plan::{Facts, FoundModule, Graph, Refusal, module_ref, plan};
 use super::record::{JobRecord, ModuleId, SourceRecord};
-use super::spec::{JobSpec, StartSpec};
+use super::spec::JobSpec;
+use super::start;
 use super::store::{Store, View};
-use crate::log::{Isolation, Log, TopicInfo};
+use crate::log::{Log, TopicInfo};
 use crate::model::Digest;
 use crate::task::plan::{ModuleRef, ModuleSource};
 
@@ -24,6 +25,8 @@ pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> 
             facts.running.insert(module.id.digest, Arc::new(module.description.clone()));
         }
         facts.job = Some(job.clone());
+    } else {
+        facts.refused_starts = refused_starts(spec, &facts.topics, log)?;
     }
     Ok(facts)
 }
@@ -39,8 +42,8 @@ pub fn graph_of(job: &JobRecord, log: &dyn Log, view: &View, modules: &Modules) 
         let reference = pinned.map_or_else(|| operator.module.clone(), |id| id.digest.to_string());
         facts.modules.insert(operator.module.clone(), look_up(&reference, view, modules));
     }
-    let spec = JobSpec { parallelism: Some(job.parallelism), ..job.spec.clone() };
-    let planned = plan(&spec, &facts);
+    facts.job = Some(job.clone());
+    let planned = plan(&job.spec, &facts);
     planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
 }
 
@@ -63,31 +66,31 @@ fn look_up(reference: &str, view: &View, modules: &Modules) -> Result<FoundModul
 }
 
 /// Where a new job starts, per partition of every source. Asked once, then written down.
-pub fn resolve_starts(graph: &Graph, log: &dyn Log) -> Result<BTreeMap<String, SourceRecord>, Error> {
+pub fn resolve_starts(job: &str, graph: &Graph, log: &dyn Log) -> Result<BTreeMap<String, SourceRecord>, Error> {
     let mut resolved = BTreeMap::new();
     for source in &graph.sources {
-        let topic = &source.topic.spec.name;
-        let partitions = 0..source.topic.spec.partitions as i32;
-        let start = partitions.map(|p| start_offset(&source.spec.start, topic, p, log)).collect::<Result<_, _>>()?;
-        let record = SourceRecord { topic: topic.clone(), topic_id: source.topic.id.to_string(), start };
-        resolved.insert(source.spec.id.clone(), record);
+        let start = start::resolve(&source.spec, &source.topic, log).map_err(|error| match error {
+            start::Error::Refused(refusal) => Error::Refused { job: job.to_owned(), refusals: vec![refusal] },
+            start::Error::Log(error) => error.into(),
+        })?;
+        let (topic, topic_id) = (source.topic.spec.name.clone(), source.topic.id.to_string());
+        resolved.insert(source.spec.id.clone(), SourceRecord { topic, topic_id, start });
     }
     Ok(resolved)
 }
 
-fn start_offset(start: &StartSpec, topic: &str, partition: i32, log: &dyn Log) -> Result<i64, Error> {
-    Ok(match start {
-        StartSpec::Earliest => log.start_offset(topic, partition)?,
-        StartSpec::Latest => log.end_offset(topic, partition, Isolation::ReadCommitted)?,
-        StartSpec::Timestamp(text) => {
-            let at: jiff::Timestamp = text.parse().map_err(|error| Error::Invalid {
-                doing: format!("start {topic} at {text}"),
-                found: format!("{error}"),
-                remedy: "write the time like 2026-05-02T02:36:00Z",
-            })?;
-            log.offset_for_timestamp(topic, partition, at.as_millisecond())?
+/// Starts of a new job that cannot be resolved, so that a plan shows them beside all else.
+fn refused_starts(spec: &JobSpec, topics: &BTreeMap<String, TopicInfo>, log: &dyn Log) -> Result<Vec<Refusal>, Error> {
+    let mut refused = Vec::new();
+    for source in spec.sources.iter().filter(|source| start::may_be_missing(&source.start)) {
+        let Some(topic) = topics.get(&source.topic) else { continue };
+        match start::resolve(source, topic, log) {
+            Ok(_) => {}
+            Err(start::Error::Refused(refusal)) => refused.push(refusal),
+            Err(start::Error::Log(error)) => return Err(error.into()),
         }
-    })
+    }
+    Ok(refused)
 }
 
 /// Finds the modules that the headers of one job's tasks name, with the parameters of its spec.

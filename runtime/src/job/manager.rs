@@ -20,7 +20,9 @@ use super::running::{Runner, RunningJob, TaskView};
 use super::spec::JobSpec;
 use super::store::{Change, Expected, Revision, Store};
 use super::swap::Probations;
+use super::watch::Watch;
 use crate::env::{Clock, failpoint};
+use crate::error::Kind;
 use crate::log::{self, Cleanup, Log, TopicSpec};
 use crate::model::Uid;
 use crate::task::handle::Phase;
@@ -40,6 +42,7 @@ pub struct Manager {
     data_dir: PathBuf,
     running: Mutex<BTreeMap<String, Slot>>,
     pub(super) probations: Probations,
+    pub(super) watch: Watch,
     stopping: AtomicBool,
     wake: (Mutex<()>, Condvar),
 }
@@ -49,9 +52,16 @@ pub struct Manager {
 struct Slot {
     job: Option<Arc<RunningJob>>,
     /// Why it could not be started.
-    error: Option<String>,
+    error: Option<Failure>,
     /// Held during a change.
     change: Arc<Mutex<()>>,
+}
+
+#[derive(Clone)]
+struct Failure {
+    why: String,
+    /// It is tried again by itself: waiting may help.
+    passes: bool,
 }
 
 /// A job as others see it.
@@ -92,6 +102,7 @@ impl Manager {
             data_dir,
             running: Mutex::default(),
             probations: Probations::default(),
+            watch: Watch::default(),
             stopping: AtomicBool::new(false),
             wake: (Mutex::new(()), Condvar::new()),
         })
@@ -102,17 +113,14 @@ impl Manager {
     pub fn start(self: &Arc<Self>) -> Result<(), Error> {
         let view = self.store.view();
         for (_, job) in view.jobs().filter(|(_, job)| job.desired != Desired::Stopped) {
-            if let Err(error) = self.follow(job) {
-                tracing::error!(job = %job.name, "job is not started: {error}");
-                self.slots().entry(job.name.clone()).or_default().error = Some(error.to_string());
-            }
+            self.bring_up(job);
         }
         let manager = Arc::clone(self);
         let supervisor = std::thread::Builder::new().name("supervisor".to_owned());
         supervisor
             .spawn(move || manager.look_after())
             .map_err(|source| Error::Io { doing: "start the supervisor".to_owned(), source })?;
-        Ok(())
+        self.start_watch()
     }
 
     /// Commits what is open everywhere and ends all tasks. The records stay: the next start goes on.
@@ -121,6 +129,7 @@ impl Manager {
         self.wake.1.notify_all();
         let jobs: Vec<_> = self.slots().values().filter_map(|slot| slot.job.clone()).collect();
         jobs.iter().for_each(|job| job.stop());
+        self.watch.end();
     }
 
     /// What applying a spec would do.
@@ -144,14 +153,16 @@ impl Manager {
                 remedy: "plan again",
             });
         }
-        match (plan.action, current) {
+        let applied = match (plan.action, current) {
             (Action::Refused, _) => {
                 return Err(Error::Refused { job: spec.name.clone(), refusals: plan.refusals });
             }
-            (Action::Nothing, Some((_, job))) => self.ensure_running(job)?,
-            (_, Some((revision, job))) => self.change(spec, revision, job, &plan)?,
-            (_, None) => self.create(spec, &plan)?,
-        }
+            (Action::Nothing, Some((_, job))) => self.ensure_running(job),
+            (_, Some((revision, job))) => self.change(spec, revision, job, &plan),
+            (_, None) => self.create(spec, &plan),
+        };
+        // The record may stand already: then the job is to run, and is tried again.
+        applied.inspect_err(|error| self.note_failure(&spec.name, error))?;
         Ok(plan)
     }
 
@@ -211,6 +222,35 @@ impl Manager {
         self.stopping.load(Ordering::SeqCst)
     }
 
+    pub(super) fn running_jobs(&self) -> BTreeMap<String, Arc<RunningJob>> {
+        let slots = self.slots();
+        slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.job.clone()?))).collect()
+    }
+
+    /// Jobs that are not running because of something that may pass.
+    pub(super) fn waiting_jobs(&self) -> Vec<String> {
+        let slots = self.slots();
+        let waiting = slots.iter().filter(|(_, slot)| slot.error.as_ref().is_some_and(|error| error.passes));
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Follows a job's record; what hinders it is kept for whoever looks.
+    pub(super) fn bring_up(self: &Arc<Self>, job: &JobRecord) {
+        if let Err(error) = self.follow(job) {
+            tracing::error!(job = %job.name, "job is not started: {error}");
+            self.note_failure(&job.name, &error);
+        }
+    }
+
+    fn note_failure(&self, name: &str, error: &Error) {
+        let is_known = self.store.view().job(name).is_some();
+        let mut slots = self.slots();
+        let slot = slots.entry(name.to_owned()).or_default();
+        if is_known && slot.job.is_none() {
+            slot.error = Some(Failure { why: error.to_string(), passes: error.kind() == Kind::Retry });
+        }
+    }
+
     /// Goes on with whatever a record says is to be done, after a restart of the process.
     fn follow(self: &Arc<Self>, job: &JobRecord) -> Result<(), Error> {
         match job.desired {
@@ -241,7 +281,7 @@ impl Manager {
             parallelism: graph.parallelism,
             spec: spec.clone(),
             modules: modules.collect(),
-            sources: facts::resolve_starts(graph, self.log.as_ref())?,
+            sources: facts::resolve_starts(&spec.name, graph, self.log.as_ref())?,
         };
         self.put(job.clone(), Expected::Absent)?;
         failpoint("create-recorded");
@@ -293,7 +333,7 @@ impl Manager {
         self.ensure_topics(job)?;
         let plans = self.task_plans(job)?;
         let source = facts::JobModules::of(job, Arc::clone(&self.store), Arc::clone(&self.modules));
-        let running = RunningJob::start(job.uid, plans, Arc::new(source), self.runner.as_ref())?;
+        let running = RunningJob::start(job, plans, Arc::new(source), self.runner.as_ref())?;
         let mut slots = self.slots();
         let slot = slots.entry(job.name.clone()).or_default();
         slot.job = Some(Arc::new(running));
@@ -315,16 +355,12 @@ impl Manager {
 
     fn ensure_topic(&self, name: &str, partitions: u32, max_record_bytes: u32, internal: bool) -> Result<(), Error> {
         let spec = TopicSpec { name: name.to_owned(), partitions, cleanup: Cleanup::Delete, max_record_bytes };
-        let found = match self.log.create_topic(&spec) {
-            Err(log::Error::TopicExists(_)) => self.log.topic(name)?.spec,
-            created => created?.spec,
-        };
-        if internal && (found.partitions, found.cleanup) != (partitions, Cleanup::Delete) {
-            return Err(Error::Conflict {
-                doing: format!("use topic {name}"),
-                found: format!("it has {} partitions and cleanup {:?}", found.partitions, found.cleanup),
-                remedy: "it was changed from outside: restore it, or delete the job",
-            });
+        match self.log.create_topic(&spec) {
+            Err(log::Error::TopicExists(_)) if internal => {
+                self.log.check_internal(name, partitions, Cleanup::Delete)?;
+            }
+            Err(log::Error::TopicExists(_)) => {}
+            created => drop(created?),
         }
         Ok(())
     }
@@ -351,7 +387,7 @@ impl Manager {
         Ok(deleted)
     }
 
-    fn end(&self, name: &str) {
+    pub(super) fn end(&self, name: &str) {
         let job = self.slots().get_mut(name).and_then(|slot| {
             slot.error = None;
             slot.job.take()
@@ -369,7 +405,7 @@ impl Manager {
         let slot = self.slots().get(&job.name).cloned().unwrap_or_default();
         let tasks = slot.job.as_ref().map(|running| running.tasks()).unwrap_or_default();
         let state = state(job, slot.error.is_some(), &tasks);
-        JobView { record: job.clone(), revision, state, error: slot.error, tasks, swap }
+        JobView { record: job.clone(), revision, state, error: slot.error.map(|error| error.why), tasks, swap }
     }
 
     fn look_after(self: &Arc<Self>) {

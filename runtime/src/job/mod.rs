@@ -8,6 +8,7 @@ mod error;
 mod facts;
 pub mod host;
 pub mod manager;
+mod mirror;
 pub mod modules;
 pub mod plan;
 pub mod record;
@@ -15,8 +16,10 @@ mod restart;
 pub mod running;
 mod scalar;
 pub mod spec;
+mod start;
 pub mod store;
 mod swap;
+mod watch;
 
 pub use error::Error;
 

@@ -47,6 +47,15 @@ pub struct Facts {
     pub job: Option<JobRecord>,
     /// Descriptions of the modules that `job` runs.
     pub running: BTreeMap<Digest, Arc<Description>>,
+    /// Why a new job cannot start where it is told to.
+    pub refused_starts: Vec<Refusal>,
+}
+
+impl Facts {
+    /// A job keeps the number of tasks that it was made with, whatever becomes of its topics.
+    fn parallelism(&self, spec: &JobSpec) -> Option<u32> {
+        spec.parallelism.or_else(|| self.job.as_ref().map(|job| job.parallelism))
+    }
 }
 
 #[derive(Clone)]
@@ -97,7 +106,7 @@ impl Findings {
 
 /// Judges a spec against what is there.
 pub fn plan(spec: &JobSpec, facts: &Facts) -> Plan {
-    let mut findings = Findings::default();
+    let mut findings = Findings { refusals: facts.refused_starts.clone(), ..Findings::default() };
     let graph = graph::resolve(spec, facts, &mut findings);
     if let Some(graph) = graph.as_ref().filter(|_| findings.refusals.is_empty()) {
         open_all(spec, graph, &mut findings);

@@ -1,13 +1,16 @@
 //! The tasks of one job as they run: started, asked, told, stopped.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::Error;
+use super::mirror::Positions;
+use super::record::JobRecord;
 use super::restart::{Restarts, Verdict};
 use crate::env::Clock;
-use crate::model::Uid;
+use crate::model::{NextOffset, Uid};
 use crate::task::handle::{Command, Phase, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleSource, TaskPlan};
 
@@ -23,6 +26,9 @@ pub trait Runner: Send + Sync {
 
 pub struct RunningJob {
     pub uid: Uid,
+    pub name: String,
+    /// Under which lag tools see its positions.
+    pub consumer_group: String,
     tasks: Mutex<Vec<RunningTask>>,
     modules: Arc<dyn ModuleSource>,
 }
@@ -56,7 +62,7 @@ pub struct Owed<T> {
 impl RunningJob {
     /// Starts every task, or none.
     pub fn start(
-        uid: Uid,
+        job: &JobRecord,
         plans: Vec<TaskPlan>,
         modules: Arc<dyn ModuleSource>,
         runner: &dyn Runner,
@@ -73,7 +79,35 @@ impl RunningJob {
                 }
             }
         }
-        Ok(Self { uid, tasks: Mutex::new(tasks), modules })
+        let (uid, name, consumer_group) = (job.uid, job.name.clone(), job.spec.consumer_group());
+        Ok(Self { uid, name, consumer_group, tasks: Mutex::new(tasks), modules })
+    }
+
+    /// The topics that are read, with the partitions that its tasks have shared out.
+    pub fn source_topics(&self) -> BTreeMap<String, u32> {
+        let tasks = self.lock();
+        let sources = tasks.first().into_iter().flat_map(|task| &task.plan.sources);
+        sources.map(|source| (source.topic.name.clone(), source.topic.partitions)).collect()
+    }
+
+    /// As the tasks last reported them after a commit. Not of one that has failed: somebody else may own it.
+    pub fn positions(&self) -> Positions {
+        let mut positions = Positions::new();
+        for task in self.lock().iter() {
+            let status = task.handle.status();
+            let of_sources = task.plan.sources.iter().filter(|_| status.phase != Phase::Failed);
+            for source in of_sources {
+                let of_partitions = status.positions.get(&source.id).into_iter().flatten();
+                let topic = &source.topic.name;
+                positions.extend(of_partitions.map(|(&p, &next)| ((topic.clone(), p), NextOffset(next))));
+            }
+        }
+        positions
+    }
+
+    /// No task runs, or will again.
+    pub fn has_ended(&self) -> bool {
+        self.lock().iter().all(|task| task.given_up && task.handle.has_ended())
     }
 
     pub fn tasks(&self) -> Vec<TaskView> {

@@ -32,6 +32,10 @@ pub struct JobSpec {
     pub bad_records: BadRecordsSpec,
     #[serde(default)]
     pub commit: CommitSpec,
+    /// Under which consumer group lag tools see the job's positions; nothing is read from it. Not given:
+    /// `forebay.<job>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer_group: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -167,6 +171,10 @@ pub enum StartSpec {
     Latest,
     /// The first record at or after this time (RFC 3339).
     Timestamp(String),
+    /// Where this consumer group has come to: what it has committed for every partition.
+    Group(String),
+    /// An offset for every partition.
+    Offsets(BTreeMap<i32, i64>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,6 +278,10 @@ impl JobSpec {
 
     pub fn dead_letter_topic(&self) -> String {
         self.bad_records.topic.clone().unwrap_or_else(|| format!("{}.dead-letters", self.name))
+    }
+
+    pub fn consumer_group(&self) -> String {
+        self.consumer_group.clone().unwrap_or_else(|| format!("forebay.{}", self.name))
     }
 }
 

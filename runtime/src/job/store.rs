@@ -141,7 +141,8 @@ impl Store {
             max_record_bytes: MAX_RECORD_BYTES,
         };
         match log.create_topic(&spec) {
-            Ok(_) | Err(log::Error::TopicExists(_)) => {}
+            Ok(_) => {}
+            Err(log::Error::TopicExists(_)) => log.check_internal(&topic, 1, Cleanup::Compact)?,
             Err(error) => return Err(error.into()),
         }
         let next = log.start_offset(&topic, 0)?;

@@ -26,6 +26,16 @@ pub enum Cleanup {
     Compact,
 }
 
+impl Cleanup {
+    /// As Kafka calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+        }
+    }
+}
+
 /// What a topic is created with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicSpec {
@@ -146,6 +156,15 @@ pub trait Log: Send + Sync {
         });
         found.filter_map(Result::transpose).collect()
     }
+    /// Refuses a topic of the runtime's own that does not have the settings which keep its records: they may have been
+    /// changed since it was created.
+    ///
+    /// # Errors
+    /// [`Error::UnsafeTopic`], [`Error::UnknownTopic`].
+    fn check_internal(&self, name: &str, partitions: u32, cleanup: Cleanup) -> Result<(), Error> {
+        let found = self.topic(name)?.spec;
+        check_shape(&found, partitions, cleanup)
+    }
     /// The first offset that the partition still holds (or will give to its next record).
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error>;
     /// Behind the last record and marker. Under [`Isolation::ReadCommitted`] the last stable offset.
@@ -164,6 +183,9 @@ pub trait Log: Send + Sync {
     /// reads it to resume. A log without groups does nothing.
     fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error>;
     /// What a consumer group has committed for a topic, per partition; none where it has nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoGroups`] where the log has no such thing.
     fn group_positions(&self, group: &str, topic: &str) -> Result<Vec<Option<NextOffset>>, Error>;
 }
 
@@ -223,6 +245,12 @@ pub enum Error {
     TopicExists(String),
     #[error("create topic {topic}: {reason}")]
     InvalidTopic { topic: String, reason: String },
+    #[error("read the positions of group {0}: the embedded log has no consumer groups")]
+    NoGroups(String),
+    #[error(
+        "use topic {topic}: its {setting} is {found}, and must be {wanted} lest what was committed be lost; {remedy}"
+    )]
+    UnsafeTopic { topic: String, setting: &'static str, found: String, wanted: String, remedy: String },
     #[error(
         "topic {topic} was made again: its id was {expected} and is {found}; offsets of the old one mean nothing in it"
     )]
@@ -273,11 +301,35 @@ impl Error {
             | Self::OffsetOutOfRange { .. }
             | Self::Diverged { .. }
             | Self::Corrupt { .. } => Kind::Corrupt,
-            Self::Denied { .. } => Kind::Invalid,
+            Self::Denied { .. } | Self::UnsafeTopic { .. } | Self::NoGroups(_) => Kind::Invalid,
             Self::Fenced { .. } => Kind::Fenced,
             Self::Storage { .. } | Self::Unavailable { .. } => Kind::Retry,
         }
     }
+}
+
+/// A topic of the runtime's own keeps its partitions and its way of cleaning up.
+fn check_shape(found: &TopicSpec, partitions: u32, cleanup: Cleanup) -> Result<(), Error> {
+    let topic = found.name.clone();
+    if found.partitions != partitions {
+        let (setting, found, wanted) = ("number of partitions", found.partitions.to_string(), partitions.to_string());
+        let remedy = "a topic cannot have fewer again: delete what uses it and begin anew".to_owned();
+        return Err(Error::UnsafeTopic { topic, setting, found, wanted, remedy });
+    }
+    if found.cleanup != cleanup {
+        let (found, wanted) = (found.cleanup.name(), cleanup.name().to_owned());
+        return Err(unsafe_setting(topic, "cleanup.policy", found, wanted));
+    }
+    Ok(())
+}
+
+/// With the command that sets it back.
+fn unsafe_setting(topic: String, setting: &'static str, found: &str, wanted: String) -> Error {
+    let remedy = format!(
+        "set it back: `kafka-configs --alter --entity-type topics --entity-name {topic} --add-config \
+         {setting}={wanted}`"
+    );
+    Error::UnsafeTopic { topic, setting, found: found.to_owned(), wanted, remedy }
 }
 
 /// Bytes that a header counts for: beside name and value Kafka stores the lengths of both.

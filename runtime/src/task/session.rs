@@ -15,7 +15,7 @@ use super::swap::Swaps;
 use super::worker::Surroundings;
 use super::{Error, broken, changelog};
 use crate::checkpoint::{self, Header, HeaderKind};
-use crate::codec::{self, Decoded};
+use crate::codec::{self, Decoded, Spread};
 use crate::env::{Bug, bug, failpoint};
 use crate::log::{self, Budget, CommitOutcome, Reader, Writer};
 use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, PartitionId, Uid};
@@ -125,7 +125,8 @@ impl Session<'_> {
         if polled {
             let (input, source) = self.inputs.accept(&self.around.plan, &self.batch, self.reader.as_ref())?;
             let plan = &self.around.plan.sources[source];
-            plan.codec.decode(&self.batch, plan.keyed.then_some(plan.topic.partitions), &mut self.decoded);
+            let spread = Spread { partitions: plan.topic.partitions, tasks: self.around.plan.parallelism };
+            plan.codec.decode(&self.batch, plan.keyed.then_some(spread), &mut self.decoded);
             self.condemn(source);
             self.epoch.first = self.epoch.first.or(Some((source, self.batch.partition, self.batch.offsets[0])));
             self.observe(input);

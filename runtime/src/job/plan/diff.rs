@@ -49,7 +49,7 @@ pub(super) fn against_running(
         difference.states = graph.map(new_states).unwrap_or_default();
         return difference;
     };
-    compare_parallelism(spec, graph, job, findings);
+    compare_parallelism(spec, job, findings);
     compare_sources(spec, job, &mut difference, findings);
     compare_operators(spec, graph, job, facts, &mut difference, findings);
     compare_settings(spec, job, &mut difference);
@@ -65,8 +65,9 @@ fn new_states(graph: &Graph) -> Vec<PlannedState> {
 
 const ANOTHER_JOB: &str = "keep it as it is, or deploy a job under another name (or delete this one first)";
 
-fn compare_parallelism(spec: &JobSpec, graph: Option<&Graph>, job: &JobRecord, findings: &mut Findings) {
-    let wanted = spec.parallelism.or_else(|| graph.map(|graph| graph.parallelism)).unwrap_or(job.parallelism);
+fn compare_parallelism(spec: &JobSpec, job: &JobRecord, findings: &mut Findings) {
+    // Not given: the job keeps what it has.
+    let wanted = spec.parallelism.unwrap_or(job.parallelism);
     if wanted != job.parallelism {
         findings.refuse(
             "parallelism",
@@ -169,6 +170,10 @@ fn compare_settings(spec: &JobSpec, job: &JobRecord, difference: &mut Difference
     }
     if spec.bad_records != job.spec.bad_records {
         difference.changes.push("bad_records: another policy or topic".to_owned());
+    }
+    if spec.consumer_group() != job.spec.consumer_group() {
+        let (old, new) = (job.spec.consumer_group(), spec.consumer_group());
+        difference.changes.push(format!("consumer_group: {new} in place of {old}, whose offsets stay as they are"));
     }
     if spec.commit != job.spec.commit {
         difference.changes.push("commit: another interval".to_owned());

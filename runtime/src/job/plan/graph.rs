@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::spec::{DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, nearest};
+use super::super::spec::{
+    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, TimestampSpec, nearest,
+};
 use super::{Facts, Findings, FoundModule, module_ref};
 use crate::codec::FieldPath;
 use crate::log::TopicInfo;
@@ -86,7 +88,8 @@ pub(super) fn resolve(spec: &JobSpec, facts: &Facts, findings: &mut Findings) ->
         .map(|((spec, topic), keyed)| ResolvedSource { spec: spec.clone(), topic: topic.clone(), keyed })
         .collect();
     warn_of_unread(&sources, &operators, &sinks, findings);
-    let parallelism = parallelism(spec, &sources, findings)?;
+    warn_of_old_times(spec, facts, &operators, &sinks, findings);
+    let parallelism = parallelism(spec, &sources, facts, findings)?;
     findings.refusals.is_empty().then_some(Graph { parallelism, sources, operators, sinks })
 }
 
@@ -130,6 +133,9 @@ fn check_settings(spec: &JobSpec, findings: &mut Findings) {
     if spec.sinks.is_empty() {
         findings.warn("sinks: there is none, so nothing that the job computes is written anywhere".to_owned());
     }
+    if let Some(why) = spec.consumer_group.as_deref().and_then(no_group) {
+        findings.refuse("consumer_group", why, GROUP_REMEDY);
+    }
     let interval = spec.commit.interval;
     if interval.as_millis() < 10 || interval.as_secs() > 5 {
         let found = super::super::scalar::show_duration(interval);
@@ -150,6 +156,11 @@ fn check_settings(spec: &JobSpec, findings: &mut Findings) {
                 findings.refuse(place(at), "it is no path", why);
             }
         }
+        if let StartSpec::Group(group) = &source.start
+            && let Some(why) = no_group(group)
+        {
+            findings.refuse(place("start.group"), why, GROUP_REMEDY);
+        }
         if let StartSpec::Timestamp(text) = &source.start
             && let Err(error) = text.parse::<jiff::Timestamp>()
         {
@@ -157,6 +168,14 @@ fn check_settings(spec: &JobSpec, findings: &mut Findings) {
             findings.refuse(place("start.timestamp"), format!("`{}` is no time: {error}", text.escape_debug()), remedy);
         }
     }
+}
+
+const GROUP_REMEDY: &str = "use 1 to 249 characters without control characters";
+
+/// Why this cannot be the name of a consumer group.
+fn no_group(name: &str) -> Option<String> {
+    let good = !name.is_empty() && name.len() <= 249 && !name.chars().any(char::is_control);
+    (!good).then(|| format!("`{}` cannot be the name of a group", name.escape_debug()))
 }
 
 fn source_topics<'a>(spec: &JobSpec, facts: &'a Facts, findings: &mut Findings) -> Vec<&'a TopicInfo> {
@@ -389,15 +408,54 @@ fn warn_of_unread(
     }
 }
 
+/// A sink that carries event time and deletes by it, or refuses what is old, does not keep what a new job makes of
+/// the past.
+fn warn_of_old_times(
+    spec: &JobSpec,
+    facts: &Facts,
+    operators: &[ResolvedOperator],
+    sinks: &[ResolvedSink],
+    findings: &mut Findings,
+) {
+    if facts.job.is_some() {
+        return;
+    }
+    let from_the_past = |source: usize| !matches!(spec.sources[source].start, StartSpec::Latest);
+    for (sink, of) in sinks.iter().zip(&spec.sinks).filter(|(_, of)| of.timestamp == TimestampSpec::EventTime) {
+        let Some(held_ms) = sink.topic.timestamps.max_behind_ms else { continue };
+        let feeding = match sink.from {
+            Origin::Source(source) => BTreeSet::from([source]),
+            Origin::Output { operator, .. } => feeding_sources(operators, &operators[operator]),
+        };
+        if let Some(source) = feeding.into_iter().find(|source| from_the_past(*source)) {
+            findings.warn(format!(
+                "sinks[{}]: topic {} keeps timestamps of the last {} only, and source {} is read from the past: output \
+                 with an older event time is a bad record; set `timestamp: now`, or raise the topic's retention.ms",
+                of.id,
+                of.topic,
+                approximately(held_ms),
+                spec.sources[source].id,
+            ));
+        }
+    }
+}
+
+/// In the largest unit of which there are two.
+fn approximately(ms: i64) -> String {
+    let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
+    let unit = units.iter().find(|(unit, _)| ms >= 2 * unit);
+    unit.map_or_else(|| format!("{ms} ms"), |(unit, name)| format!("{} {name}", ms / unit))
+}
+
 /// Equal keys must meet in one task: the number of tasks divides the partitions of every keyed source.
-fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], findings: &mut Findings) -> Option<u32> {
+fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], facts: &Facts, findings: &mut Findings) -> Option<u32> {
     let fits = |parallelism: u32| {
         let keyed = sources.iter().filter(|source| source.keyed);
         keyed.into_iter().all(|source| source.topic.spec.partitions.is_multiple_of(parallelism))
     };
     let most = sources.iter().map(|source| source.topic.spec.partitions).max().unwrap_or(1);
     let default = || (1..=most.min(DEFAULT_PARALLELISM_MAX)).rev().find(|p| fits(*p) && KEY_GROUPS.is_multiple_of(*p));
-    let Some(parallelism) = spec.parallelism else { return default().or(Some(1)) };
+    let Some(parallelism) = facts.parallelism(spec) else { return default().or(Some(1)) };
     if parallelism == 0 || !KEY_GROUPS.is_multiple_of(parallelism) || parallelism > most {
         let found = format!("{parallelism} tasks are not possible");
         findings.refuse("parallelism", found, format!("use 1 to {most}, a number that divides {KEY_GROUPS}"));
@@ -405,6 +463,23 @@ fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], findings: &mut Findin
     }
     for source in sources.iter().filter(|s| s.keyed && !s.topic.spec.partitions.is_multiple_of(parallelism)) {
         let partitions = source.topic.spec.partitions;
+        if facts.job.is_some() {
+            findings.refuse(
+                format!("sources[{}].topic", source.spec.id),
+                format!(
+                    "topic {} has {partitions} partitions now, which the job's {parallelism} tasks do not divide: equal \
+                     keys would meet in different tasks",
+                    source.spec.topic
+                ),
+                format!(
+                    "add partitions until there are {} and apply the job again, or deploy another job with a parallelism \
+                     of {}",
+                    partitions.next_multiple_of(parallelism),
+                    divisors(partitions)
+                ),
+            );
+            continue;
+        }
         findings.refuse(
             "parallelism",
             format!("{parallelism} does not divide the {partitions} partitions of topic {}", source.spec.topic),

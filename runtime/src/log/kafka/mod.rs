@@ -13,7 +13,7 @@ mod reader;
 mod tests;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,24 @@ impl Log for Kafka {
         self.shared.infos(names)
     }
 
+    fn check_internal(&self, name: &str, partitions: u32, cleanup: Cleanup) -> Result<(), Error> {
+        let described = self.shared.admin.describe(&[name])?.pop();
+        let described = described.ok_or_else(|| Error::UnknownTopic(name.to_owned()))?;
+        let settings = self.shared.admin.configs(&[name])?.remove(name).unwrap_or_default();
+        super::check_shape(&info_of(&described, &settings).spec, partitions, cleanup)?;
+        let wanted = [kept_for_ever(cleanup).as_slice(), &[NO_UNCLEAN_ELECTION]].concat();
+        // A cluster that does not know a setting does not do what it would forbid.
+        let wrong = wanted.into_iter().find_map(|(setting, wanted)| {
+            settings.get(setting).filter(|found| found.as_str() != wanted).map(|found| (setting, found, wanted))
+        });
+        match wrong {
+            None => Ok(()),
+            Some((setting, found, wanted)) => {
+                Err(super::unsafe_setting(name.to_owned(), setting, found, wanted.to_owned()))
+            }
+        }
+    }
+
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error> {
         self.shared.offset(topic, partition, OffsetOf::Start)
     }
@@ -176,21 +194,21 @@ impl Log for Kafka {
     }
 }
 
+/// With these no record goes by time or size.
+fn kept_for_ever(cleanup: Cleanup) -> [(&'static str, &'static str); 3] {
+    [("cleanup.policy", cleanup.name()), ("retention.ms", "-1"), ("retention.bytes", "-1")]
+}
+
+/// A replica that lags behind never becomes the leader: it would not have the newest commits.
+const NO_UNCLEAN_ELECTION: (&str, &str) = ("unclean.leader.election.enable", "false");
+
 /// Nothing of what Forebay creates is deleted by time; what it keeps for itself must not be lost by an election, and
 /// carries append time, since retention and bounds judge by the timestamp.
 fn settings_of(spec: &TopicSpec, replication: i32) -> Vec<(&'static str, String)> {
-    let cleanup = match spec.cleanup {
-        Cleanup::Delete => "delete",
-        Cleanup::Compact => "compact",
-    };
-    let mut settings = vec![
-        ("cleanup.policy", cleanup.to_owned()),
-        ("retention.ms", "-1".to_owned()),
-        ("retention.bytes", "-1".to_owned()),
-        ("max.message.bytes", spec.max_record_bytes.saturating_add(RECORD_OVERHEAD_BYTES).to_string()),
-    ];
+    let mut settings: Vec<_> = kept_for_ever(spec.cleanup).map(|(setting, wanted)| (setting, wanted.to_owned())).into();
+    settings.push(("max.message.bytes", spec.max_record_bytes.saturating_add(RECORD_OVERHEAD_BYTES).to_string()));
     if spec.name.starts_with(INTERNAL) {
-        settings.push(("unclean.leader.election.enable", "false".to_owned()));
+        settings.push((NO_UNCLEAN_ELECTION.0, NO_UNCLEAN_ELECTION.1.to_owned()));
         settings.push(("message.timestamp.type", "LogAppendTime".to_owned()));
         settings.push(("min.insync.replicas", (replication - 1).max(1).min(2).to_string()));
     }
@@ -250,6 +268,8 @@ impl Shared {
     }
 
     fn infos(&self, names: &[&str]) -> Result<Vec<TopicInfo>, Error> {
+        let names: Vec<&str> = names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let names = names.as_slice();
         let described = if names.is_empty() { Vec::new() } else { self.admin.describe(names)? };
         let found: Vec<&str> = described.iter().map(|topic| topic.name.as_str()).collect();
         let settings = if found.is_empty() { BTreeMap::new() } else { self.admin.configs(&found)? };

@@ -1,0 +1,133 @@
+//! Where a new job starts reading: what its spec says, resolved to an offset per partition.
+//!
+//! Asked when the job is created, then written down and committed as header 0 of every task. Nothing here ever falls
+//! back to another place: what cannot be resolved for every partition is refused with the remedy.
+
+use super::plan::Refusal;
+use super::spec::{SourceSpec, StartSpec};
+use crate::log::{self, Isolation, Log, TopicInfo};
+
+pub enum Error {
+    Refused(Refusal),
+    Log(log::Error),
+}
+
+impl From<log::Error> for Error {
+    fn from(error: log::Error) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// Whether the offsets stand somewhere outside the topic, so that a plan looks whether they are there.
+pub fn may_be_missing(start: &StartSpec) -> bool {
+    matches!(start, StartSpec::Group(_) | StartSpec::Offsets(_))
+}
+
+/// One offset per partition, from 0 on.
+pub fn resolve(source: &SourceSpec, topic: &TopicInfo, log: &dyn Log) -> Result<Vec<i64>, Error> {
+    let name = &topic.spec.name;
+    let partitions = 0..topic.spec.partitions as i32;
+    Ok(match &source.start {
+        StartSpec::Earliest => partitions.map(|p| log.start_offset(name, p)).collect::<Result<_, _>>()?,
+        StartSpec::Latest => {
+            partitions.map(|p| log.end_offset(name, p, Isolation::ReadCommitted)).collect::<Result<_, _>>()?
+        }
+        StartSpec::Timestamp(text) => {
+            let at: jiff::Timestamp = text.parse().map_err(|error| {
+                refused(
+                    source,
+                    "timestamp",
+                    format!("`{text}` is no time: {error}"),
+                    "write it like 2026-05-02T02:36:00Z",
+                )
+            })?;
+            let at = at.as_millisecond();
+            partitions.map(|p| log.offset_for_timestamp(name, p, at)).collect::<Result<_, _>>()?
+        }
+        StartSpec::Group(group) => of_group(source, group, topic, log)?,
+        StartSpec::Offsets(_) => as_given(source, topic, log)?,
+    })
+}
+
+fn of_group(source: &SourceSpec, group: &str, topic: &TopicInfo, log: &dyn Log) -> Result<Vec<i64>, Error> {
+    let name = &topic.spec.name;
+    let found = match log.group_positions(group, name) {
+        Ok(found) => found,
+        Err(error @ log::Error::NoGroups(_)) => {
+            let remedy = "start at `earliest`, `latest`, `{timestamp: …}` or `{offsets: …}`, or run on Kafka";
+            return Err(refused(source, "group", error, remedy));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut offsets = Vec::new();
+    let mut missing = Vec::new();
+    for (partition, position) in (0..).zip(&found) {
+        match position {
+            Some(next) => offsets.push(next.0),
+            None => missing.push(partition),
+        }
+    }
+    if offsets.is_empty() {
+        let found = format!("group `{}` has committed nothing for topic {name}", group.escape_debug());
+        let remedy =
+            "name a group that has read it, or start at `earliest`, `latest`, `{timestamp: …}` or `{offsets: …}`";
+        return Err(refused(source, "group", found, remedy));
+    }
+    if !missing.is_empty() {
+        let missing = listed(&missing);
+        let found = format!("group `{}` has committed nothing for partition {missing} of {name}", group.escape_debug());
+        let remedy = format!(
+            "say where to start there: `kafka-consumer-groups --group {group} --topic {name}:{missing} --reset-offsets \
+             --to-earliest --execute`, or give all of them as `{{offsets: …}}`"
+        );
+        return Err(refused(source, "group", found, remedy));
+    }
+    check_held(source, "group", &offsets, topic, log)?;
+    Ok(offsets)
+}
+
+fn as_given(source: &SourceSpec, topic: &TopicInfo, log: &dyn Log) -> Result<Vec<i64>, Error> {
+    let StartSpec::Offsets(given) = &source.start else { return Ok(Vec::new()) };
+    let (name, partitions) = (&topic.spec.name, topic.spec.partitions as i32);
+    let unknown: Vec<i32> = given.keys().copied().filter(|partition| !(0..partitions).contains(partition)).collect();
+    let missing: Vec<i32> = (0..partitions).filter(|partition| !given.contains_key(partition)).collect();
+    let (which, wrong) = if unknown.is_empty() { ("lacks", missing) } else { ("names", unknown) };
+    if !wrong.is_empty() {
+        let found = format!("it {which} partition {}; topic {name} has 0 to {}", listed(&wrong), partitions - 1);
+        return Err(refused(source, "offsets", found, "give one offset for each partition"));
+    }
+    let offsets: Vec<i64> = given.values().copied().collect();
+    check_held(source, "offsets", &offsets, topic, log)?;
+    Ok(offsets)
+}
+
+/// A job that starts where nothing is any more would stop at once: said before it is made.
+fn check_held(
+    source: &SourceSpec,
+    field: &str,
+    offsets: &[i64],
+    topic: &TopicInfo,
+    log: &dyn Log,
+) -> Result<(), Error> {
+    let name = &topic.spec.name;
+    for (partition, &offset) in (0..).zip(offsets) {
+        let start = log.start_offset(name, partition)?;
+        let end = log.end_offset(name, partition, Isolation::ReadUncommitted)?;
+        if !(start..=end).contains(&offset) {
+            let found =
+                format!("partition {partition} of {name} holds {start} to {end}, and is to be read from {offset}");
+            let remedy = "start at an offset that it holds; what lies before is gone";
+            return Err(refused(source, field, found, remedy));
+        }
+    }
+    Ok(())
+}
+
+fn listed(partitions: &[i32]) -> String {
+    partitions.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn refused(source: &SourceSpec, field: &str, found: impl ToString, remedy: impl ToString) -> Error {
+    let place = format!("sources[{}].start.{field}", source.id);
+    Error::Refused(Refusal { place, found: found.to_string(), remedy: remedy.to_string() })
+}

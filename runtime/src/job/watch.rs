@@ -1,0 +1,151 @@
+//! What is done now and then for every job and has to wait for the log, on a thread of its own: a slow cluster must not
+//! keep the supervisor from its tasks.
+//!
+//! Mirrors positions to consumer groups, watches the partition counts of sources, and tries jobs again that could not
+//! be started. Read [`Manager::watch`] first.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::error::Error;
+use super::manager::{Manager, exclusive};
+use super::mirror::Mirror;
+use super::running::RunningJob;
+use crate::log::TopicSpec;
+
+const EVERY: Duration = Duration::from_secs(1);
+const PARTITIONS_EVERY: Duration = Duration::from_secs(10);
+const TRY_AGAIN_EVERY: Duration = Duration::from_secs(5);
+/// The end of the process waits so long for the last positions to be shown.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The thread, as long as it runs.
+#[derive(Default)]
+pub struct Watch(Mutex<Option<Running>>);
+
+struct Running {
+    /// Dropped to end it.
+    stop: Sender<()>,
+    ended: Receiver<()>,
+}
+
+impl Watch {
+    /// Lets the thread look once more and waits for it, but not for a log that is away.
+    pub fn end(&self) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { stop, ended }) = running {
+            drop(stop);
+            // It says nothing: its side is dropped when it ends.
+            let _ = ended.recv_timeout(LAST_PATIENCE);
+        }
+    }
+}
+
+impl Manager {
+    pub(super) fn start_watch(self: &Arc<Self>) -> Result<(), Error> {
+        let (stop, asked_to_stop) = mpsc::channel();
+        let (ending, ended) = mpsc::channel();
+        let manager = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("watch".to_owned());
+        thread
+            .spawn(move || {
+                manager.watch(&asked_to_stop);
+                drop(ending);
+            })
+            .map_err(|source| Error::Io { doing: "start the watch over the log".to_owned(), source })?;
+        *self.watch.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running { stop, ended });
+        Ok(())
+    }
+
+    fn watch(self: &Arc<Self>, asked_to_stop: &Receiver<()>) {
+        let (mut mirror, mut shown) = (Mirror::default(), Vec::new());
+        let (mut partitions_at, mut tried_at) = (self.clock.elapsed(), self.clock.elapsed());
+        loop {
+            let goes_on = matches!(asked_to_stop.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout));
+            self.mirror_all(&mut mirror, &mut shown);
+            if !goes_on {
+                return;
+            }
+            let now = self.clock.elapsed();
+            if now.saturating_sub(partitions_at) >= PARTITIONS_EVERY {
+                partitions_at = now;
+                self.watch_partitions();
+            }
+            if now.saturating_sub(tried_at) >= TRY_AGAIN_EVERY {
+                tried_at = now;
+                self.try_again();
+            }
+        }
+    }
+
+    /// `shown` holds the jobs of the last time, older ones first.
+    fn mirror_all(&self, mirror: &mut Mirror, shown: &mut Vec<Arc<RunningJob>>) {
+        let now = self.clock.elapsed();
+        let running: Vec<_> = self.running_jobs().into_values().collect();
+        let new: Vec<_> = running.iter().filter(|job| !is_in(shown, job)).cloned().collect();
+        shown.extend(new);
+        // One that was ended is shown once more after its last commit.
+        shown.retain(|job| {
+            let goes_on = is_in(&running, job) || !job.has_ended();
+            mirror.show(job, self.log.as_ref(), now);
+            goes_on
+        });
+        mirror.keep(|uid| shown.iter().any(|job| job.uid == uid));
+    }
+
+    /// New partitions of a source are read by tasks that start again. Where the tasks do not divide them the job stops
+    /// and says what to do.
+    fn watch_partitions(self: &Arc<Self>) {
+        let jobs = self.running_jobs();
+        let topics: BTreeSet<String> = jobs.values().flat_map(|job| job.source_topics().into_keys()).collect();
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let found = match self.log.topics_named(&names) {
+            Ok(found) => found,
+            Err(error) => return tracing::debug!("watch the partitions of sources: {error}"),
+        };
+        for (name, job) in jobs {
+            let planned = job.source_topics();
+            let grown = found.iter().find_map(|topic| {
+                let before = *planned.get(&topic.spec.name)?;
+                (topic.spec.partitions > before).then_some((topic, before))
+            });
+            if let Some((topic, before)) = grown {
+                let TopicSpec { name: topic, partitions, .. } = &topic.spec;
+                tracing::info!(job = %name, "topic {topic} has {partitions} partitions, it had {before}: the tasks start again");
+                self.start_over(&name, &job);
+            }
+        }
+    }
+
+    /// Ends the tasks and starts those that the record and the topics ask for now.
+    fn start_over(self: &Arc<Self>, name: &str, job: &Arc<RunningJob>) {
+        let change = self.change_of(name);
+        // Somebody is changing it: looked at again the next time.
+        let Ok(_one) = exclusive(&change, name) else { return };
+        let is_it = self.running_job(name).is_some_and(|running| Arc::ptr_eq(&running, job));
+        if let (true, Ok((_, record))) = (is_it, self.record(name)) {
+            self.end(name);
+            self.bring_up(&record);
+        }
+    }
+
+    /// Jobs that could not be started because of something that may have passed.
+    fn try_again(self: &Arc<Self>) {
+        for name in self.waiting_jobs() {
+            let change = self.change_of(&name);
+            let Ok(_one) = exclusive(&change, &name) else { continue };
+            // Looked at under the lock: it may have been started, stopped or deleted meanwhile.
+            if self.waiting_jobs().contains(&name)
+                && let Ok((_, record)) = self.record(&name)
+            {
+                self.bring_up(&record);
+            }
+        }
+    }
+}
+
+fn is_in(jobs: &[Arc<RunningJob>], job: &Arc<RunningJob>) -> bool {
+    jobs.iter().any(|other| Arc::ptr_eq(other, job))
+}
