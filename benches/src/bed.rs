@@ -19,8 +19,8 @@ use forebay::task::handle::{Command, Phase, TaskHandle, TaskStatus};
 use forebay::task::plan::*;
 use forebay::watermark::WatermarkSettings;
 
-use crate::{Outcome, Setup};
 use crate::modules::Known;
+use crate::{Outcome, Setup};
 
 const JOB: &str = "bench";
 const MAX_RECORD_BYTES: u32 = 1 << 20;
@@ -71,14 +71,18 @@ impl Bed {
         format!("{internal}{}{topic}", self.run)
     }
 
-    /// The end of the output, as readers see it.
-    pub fn output_end(&self) -> Outcome<i64> {
-        Ok(self.log.end_offset(&self.name(OUTPUT), 0, Isolation::ReadCommitted)?)
+    /// The end of the output, as such readers see it.
+    pub fn output_end(&self, isolation: Isolation) -> Outcome<i64> {
+        Ok(self.log.end_offset(&self.name(OUTPUT), 0, isolation)?)
     }
 
     pub fn create_topic(&self, name: &str, partitions: u32) -> Outcome<TopicRef> {
-        let spec =
-            TopicSpec { name: self.name(name), partitions, cleanup: Cleanup::Delete, max_record_bytes: MAX_RECORD_BYTES };
+        let spec = TopicSpec {
+            name: self.name(name),
+            partitions,
+            cleanup: Cleanup::Delete,
+            max_record_bytes: MAX_RECORD_BYTES,
+        };
         self.log.create_topic(&spec)?;
         self.topic(name)
     }
@@ -183,7 +187,7 @@ impl Bed {
     pub fn output_reader(&self, isolation: Isolation) -> Outcome<Box<dyn forebay::log::Reader>> {
         let topic = self.topic(OUTPUT)?;
         let mut reader = self.log.reader(isolation)?;
-        let offset = self.output_end()?;
+        let offset = self.output_end(Isolation::ReadCommitted)?;
         reader.assign(&[Assignment::new(&topic.name, topic.id, 0, offset)])?;
         Ok(reader)
     }
@@ -227,7 +231,7 @@ impl Running {
                     process_cpu: crate::measure::process_cpu(),
                 });
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

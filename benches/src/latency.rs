@@ -95,7 +95,8 @@ fn once(setup: &Setup, options: &Options, module: &ModuleRef, commit_ms: u64) ->
     running.wait_for(instruments)?;
 
     let (start, done) = (Instant::now() + Duration::from_millis(200), Arc::new(AtomicBool::new(false)));
-    let watchers = [Isolation::ReadCommitted, Isolation::ReadUncommitted].map(|isolation| watch(&bed, isolation, start, &done));
+    let watchers =
+        [Isolation::ReadCommitted, Isolation::ReadUncommitted].map(|isolation| watch(&bed, isolation, start, &done));
     let orders: Vec<Record> = input.orders.partitions.into_iter().flatten().collect();
     send(&bed, &orders, options, start)?;
     // The last epoch is to be seen.
@@ -114,7 +115,9 @@ fn send(bed: &Bed, orders: &[Record], options: &Options, start: Instant) -> Outc
     let mut batch = PartitionBatch::new(&bed.name("orders"), 0);
     let mut sent = 0;
     while sent < all {
-        std::thread::sleep((start + Duration::from_nanos(sent * gap_ns)).saturating_duration_since(Instant::now()).max(TICK));
+        std::thread::sleep(
+            (start + Duration::from_nanos(sent * gap_ns)).saturating_duration_since(Instant::now()).max(TICK),
+        );
         batch.clear();
         let now = start.elapsed().as_nanos() as u64;
         while sent < all && sent * gap_ns <= now {

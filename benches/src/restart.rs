@@ -124,7 +124,8 @@ pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
     if options.fill {
         bed.deploy(&plan)?;
     }
-    let before = bed.output_end()?;
+    // What the killed process had under way may still be committed or aborted: only what lies behind it is ours.
+    let before = bed.output_end(Isolation::ReadUncommitted)?;
     let running = bed.spawn(plan, vec![module])?;
     if options.fill {
         running.wait_for(options.keys)?;
@@ -135,8 +136,7 @@ pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
     let _sender = keyed::send(&bed, options.keys, options.rate, &done);
     let mut reader = bed.output_reader(Isolation::ReadCommitted)?;
     let mut batch = PartitionBatch::default();
-    while bed.output_end()? <= before {
-        reader.poll(LARGE, Duration::from_millis(1), &mut batch)?;
+    while !(reader.poll(LARGE, Duration::from_millis(5), &mut batch)? && batch.offsets.iter().any(|&at| at >= before)) {
         running.status()?;
     }
     println!("first output; recovery took us {}", running.status()?.recovery_us);

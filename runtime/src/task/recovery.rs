@@ -5,8 +5,8 @@
 //! the truth; the local store is used only where exactly the header that it names stands in the chain.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::inputs::Inputs;
 use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef};
@@ -136,15 +136,25 @@ impl<'a> Session<'a> {
     pub fn recover(around: &'a Surroundings, hold: bool) -> Result<Self, Error> {
         let started = around.clock.elapsed();
         let (plan, log) = (&around.plan, around.log.as_ref());
-        let rules = check_topics(plan, log)?;
         // Breaks: the takeover comes first, so that nobody can add to what is read then.
-        let early = if bug(Bug::ReadBeforeTakeover) { Some(restore(plan, log)?) } else { None };
+        let early = if bug(Bug::ReadBeforeTakeover) { Some(restore(plan, log, open_store(plan)?)?) } else { None };
         // Breaks: a commit of unknown outcome spends the writer.
         let kept = if bug(Bug::ReuseWriter) { broken::kept_writer(plan) } else { None };
-        let writer = kept.map_or_else(|| log.writer(&plan.transactional_id()), Ok)?;
+        let take_over = || kept.map_or_else(|| log.writer(&plan.transactional_id()), Ok);
+        let (writer, (rules, store)) = beside(around.overlap, take_over, || {
+            let rules = check_topics(plan, log)?;
+            // What a store holds is judged by the changelog, whenever it was opened.
+            Ok((rules, if early.is_none() { Some(open_store(plan)?) } else { None }))
+        })?;
         failpoint("recovery-after-init");
-        let (mut state, mut head) = early.map_or_else(|| restore(plan, log), Ok)?;
+        let fenced = around.clock.elapsed();
+        let (mut state, mut head) = match (early, store) {
+            (Some(early), _) => early,
+            (None, Some(store)) => restore(plan, log, store)?,
+            (None, None) => restore(plan, log, open_store(plan)?)?,
+        };
         failpoint("recovery-after-read");
+        let restored = around.clock.elapsed();
         if bug(Bug::PositionsFromGroup) {
             // Breaks: positions are never read from anywhere but the header.
             broken::positions_from_group(plan, log, &mut head.header)?;
@@ -196,7 +206,7 @@ impl<'a> Session<'a> {
             session.commit(HeaderKind::Claim)?;
         }
         failpoint("recovery-after-claim");
-        session.announce(started);
+        session.announce([started, fenced, restored]);
         Ok(session)
     }
 
@@ -236,10 +246,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn announce(&self, started: std::time::Duration) {
-        let took = self.around.clock.elapsed().saturating_sub(started);
+    /// Says how long it took, and which part of it.
+    fn announce(&self, [started, fenced, restored]: [Duration; 3]) {
+        let now = self.around.clock.elapsed();
+        let ms = |from: Duration, to: Duration| to.saturating_sub(from).as_millis() as u64;
         let (job, task, epoch) = (&self.plan().job.name, self.plan().task, self.head.header.epoch);
-        tracing::info!(%job, task, epoch, recovery_ms = took.as_millis() as u64, "task recovered");
+        let (fence_ms, restore_ms, claim_ms) = (ms(started, fenced), ms(fenced, restored), ms(restored, now));
+        tracing::info!(%job, task, epoch, fence_ms, restore_ms, claim_ms, "task recovered");
+        let took = now.saturating_sub(started);
         self.around.update(|status| {
             status.recovery_us = took.as_micros() as u64;
             status.modules = self.module_status();
@@ -287,10 +301,30 @@ fn check_inputs(plan: &TaskPlan, header: &Header) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes the task over, and does beside it what needs no ownership: the cluster may let a takeover wait.
+fn beside<A: Send, B>(
+    overlap: bool,
+    take_over: impl FnOnce() -> Result<A, log::Error> + Send,
+    prepare: impl FnOnce() -> Result<B, Error>,
+) -> Result<(A, B), Error> {
+    if !overlap {
+        let prepared = prepare()?;
+        return Ok((take_over()?, prepared));
+    }
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(take_over);
+        let prepared = prepare();
+        let taken = taking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // What is wrong with the topics says more than that the takeover came to nothing.
+        let prepared = prepared?;
+        Ok((taken?, prepared))
+    })
+}
+
+type Store = (TaskState, Option<Marker>);
+
 /// State and last header: from the local store and the tail behind it, or from the whole changelog.
-fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
-    let settings = StateSettings { cache_bytes: plan.settings.cache_bytes, ..StateSettings::default() };
-    let (mut state, marker) = open_store(&plan.state_dir, &settings)?;
+fn restore(plan: &TaskPlan, log: &dyn Log, (mut state, marker): Store) -> Result<(TaskState, Head), Error> {
     failpoint("recovery-store-opened");
     if let Some(marker) = marker {
         let replayed = match replay_behind(plan, log, &mut state, marker) {
@@ -303,7 +337,7 @@ fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
             None => {
                 tracing::warn!(dir = %plan.state_dir.display(), epoch = marker.epoch, "local store is not in the chain: rebuilding it");
                 drop(state);
-                state = fresh_store(&plan.state_dir, &settings)?;
+                state = fresh_store(plan)?;
             }
         }
     }
@@ -323,20 +357,24 @@ fn restore(plan: &TaskPlan, log: &dyn Log) -> Result<(TaskState, Head), Error> {
 }
 
 /// A store that is damaged, or that another build wrote, is only a cache of the changelog.
-fn open_store(dir: &Path, settings: &StateSettings) -> Result<(TaskState, Option<Marker>), Error> {
-    match TaskState::open(dir, settings) {
+fn open_store(plan: &TaskPlan) -> Result<Store, Error> {
+    match TaskState::open(&plan.state_dir, &state_settings(plan)) {
         Err(error) if error.kind() == Kind::Corrupt => {
             tracing::warn!("rebuilding the local store from the changelog: {error}");
-            Ok((fresh_store(dir, settings)?, None))
+            Ok((fresh_store(plan)?, None))
         }
         opened => Ok(opened?),
     }
 }
 
-fn fresh_store(dir: &Path, settings: &StateSettings) -> Result<TaskState, Error> {
-    TaskState::wipe(dir)?;
+fn fresh_store(plan: &TaskPlan) -> Result<TaskState, Error> {
+    TaskState::wipe(&plan.state_dir)?;
     failpoint("recovery-store-wiped");
-    Ok(TaskState::open(dir, settings)?.0)
+    Ok(TaskState::open(&plan.state_dir, &state_settings(plan))?.0)
+}
+
+fn state_settings(plan: &TaskPlan) -> StateSettings {
+    StateSettings { cache_bytes: plan.settings.cache_bytes, ..StateSettings::default() }
 }
 
 /// Replays what stands behind the header that the store names. `None` where that header is not the

@@ -32,6 +32,8 @@ pub(super) struct Surroundings {
     pub modules: Arc<dyn ModuleSource>,
     pub clock: Arc<dyn Clock>,
     pub status: Arc<Mutex<TaskStatus>>,
+    /// Recovery may do things side by side. Not where each step is to be repeatable.
+    pub overlap: bool,
     /// What the last session left to the next.
     pub legacy: Mutex<Legacy>,
 }
@@ -53,7 +55,7 @@ impl Surroundings {
         clock: Arc<dyn Clock>,
         status: Arc<Mutex<TaskStatus>>,
     ) -> Self {
-        Self { plan, log, modules, clock, status, legacy: Mutex::default() }
+        Self { plan, log, modules, clock, status, overlap: true, legacy: Mutex::default() }
     }
 
     pub fn legacy(&self) -> MutexGuard<'_, Legacy> {

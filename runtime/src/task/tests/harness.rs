@@ -119,7 +119,9 @@ impl Bench {
 
     pub fn around(&self) -> Surroundings {
         let (modules, status) = (Arc::new(Known(self.modules.clone())), Arc::new(Mutex::new(TaskStatus::default())));
-        Surroundings::new(self.plan.clone(), self.log.clone(), modules, Arc::clone(&self.clock) as _, status)
+        let clock = Arc::clone(&self.clock) as _;
+        let around = Surroundings::new(self.plan.clone(), self.log.clone(), modules, clock, status);
+        Surroundings { overlap: false, ..around }
     }
 
     /// A session that works through all input and commits it; then the process is gone.
