@@ -174,6 +174,8 @@ pub trait Log: Send + Sync {
     /// Truncates: removes the records before `offset` for ever.
     fn delete_records(&self, topic: &str, partition: PartitionId, offset: i64) -> Result<(), Error>;
     fn reader(&self, isolation: Isolation) -> Result<Box<dyn Reader>, Error>;
+    /// Told that readers of these topics will be asked for soon: a log may connect meanwhile. Never fails.
+    fn expect_readers(&self, _topics: &[&str], _isolation: Isolation) {}
     /// Takes over `transactional_id`: when this returns, an earlier writer of that id can commit
     /// nothing more, and what it had open is aborted or complete.
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error>;

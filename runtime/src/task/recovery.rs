@@ -142,6 +142,8 @@ impl<'a> Session<'a> {
         let kept = if bug(Bug::ReuseWriter) { broken::kept_writer(plan) } else { None };
         let take_over = || kept.map_or_else(|| log.writer(&plan.transactional_id()), Ok);
         let (writer, (rules, store)) = beside(around.overlap, take_over, || {
+            let read = plan.sources.iter().map(|source| &source.topic).chain([&plan.changelog]);
+            log.expect_readers(&read.map(|topic| topic.name.as_str()).collect::<Vec<_>>(), Isolation::ReadCommitted);
             let rules = check_topics(plan, log)?;
             // What a store holds is judged by the changelog, whenever it was opened.
             Ok((rules, if early.is_none() { Some(open_store(plan)?) } else { None }))

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as sys;
 
 use super::admin::error;
-use super::native::{Client, Failure, PartitionList, Role, cstring};
+use super::native::{Client, Code, Failure, PartitionList, Role, cstring, millis};
 use super::profile::Cluster;
 use crate::log::{Assignment, Error, Isolation};
 use crate::model::PartitionId;
+
+/// The client finds the leaders by itself where this is not enough.
+const METADATA_PATIENCE: Duration = Duration::from_secs(5);
 
 type Held = (String, PartitionId);
 
@@ -27,6 +30,8 @@ pub struct Consumer {
     pub client: Client,
     isolation: Isolation,
     held: Mutex<HashSet<Held>>,
+    /// Topics whose leaders the client has been told of.
+    known: Mutex<HashSet<String>>,
 }
 
 /// Wakes a reader when one of its queues is no longer empty.
@@ -59,6 +64,7 @@ impl Consumers {
         let consumer = self.consumer_without(&held, isolation)?;
         // From here on a drop gives the partition back.
         let lease = Lease::open(consumer, held, wake)?;
+        lease.consumer.look_up(&at.topic);
         let mut list = PartitionList::new();
         list.add(&at.topic, at.partition, at.offset, at.leader_epoch)?;
         // SAFETY: client and list live through the call, which copies the list.
@@ -73,6 +79,18 @@ impl Consumers {
         }
     }
 
+    /// Has a client connect and learn who leads the topics, before anything is read.
+    pub fn look_up(&self, topics: &[&str], isolation: Isolation) {
+        let nothing = (String::new(), -1);
+        match self.consumer_without(&nothing, isolation) {
+            Ok(consumer) => {
+                consumer.held().remove(&nothing);
+                topics.iter().for_each(|topic| consumer.look_up(topic));
+            }
+            Err(error) => tracing::debug!("connect to read: {error}"),
+        }
+    }
+
     /// A client that does not hold the partition yet, with the partition marked as held.
     fn consumer_without(&self, held: &Held, isolation: Isolation) -> Result<Arc<Consumer>, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +102,7 @@ impl Consumers {
         // SAFETY: a living consumer. Its errors then wait in one queue, which `serve` empties.
         unsafe { sys::rd_kafka_poll_set_consumer(client.rk()) };
         let held = Mutex::new(HashSet::from([held.clone()]));
-        let consumer = Arc::new(Consumer { client, isolation, held });
+        let consumer = Arc::new(Consumer { client, isolation, held, known: Mutex::default() });
         clients.push(Arc::clone(&consumer));
         Ok(consumer)
     }
@@ -93,6 +111,34 @@ impl Consumers {
 impl Consumer {
     fn held(&self) -> MutexGuard<'_, HashSet<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the client who leads the topic's partitions. It would ask by itself, but only in a round that it makes
+    /// once a second.
+    fn look_up(&self, topic: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(topic) {
+            return;
+        }
+        let Ok(name) = cstring(topic) else { return };
+        let mut metadata = std::ptr::null();
+        // SAFETY: living client; the topic handle and the metadata are given back once each. The client keeps what
+        // it has learnt.
+        let code = unsafe {
+            let rk = self.client.rk();
+            let handle = sys::rd_kafka_topic_new(rk, name.as_ptr(), std::ptr::null_mut());
+            let code = sys::rd_kafka_metadata(rk, 0, handle, &raw mut metadata, millis(METADATA_PATIENCE));
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                sys::rd_kafka_metadata_destroy(metadata);
+            }
+            if !handle.is_null() {
+                sys::rd_kafka_topic_destroy(handle);
+            }
+            code
+        };
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            known.insert(topic.to_owned());
+        }
     }
 
     /// Hears what the client has to say about itself; records never come this way.

@@ -161,6 +161,10 @@ impl Log for Kafka {
         Ok(Box::new(reader::KafkaReader::new(Arc::clone(&self.shared), isolation)))
     }
 
+    fn expect_readers(&self, topics: &[&str], isolation: Isolation) {
+        self.shared.consumers.look_up(topics, isolation);
+    }
+
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error> {
         Ok(Box::new(writer::KafkaWriter::take_over(Arc::clone(&self.shared), transactional_id)?))
     }
