@@ -219,14 +219,15 @@ impl Running {
         }
     }
 
-    /// Waits until this many records have been committed.
+    /// Waits until this many records have been read and processed; the last of them may be in an open epoch.
     pub fn wait_for(&self, records: u64) -> Outcome<Mark> {
         loop {
             let status = self.status()?;
-            if status.records_in >= records {
+            let reached = status.records_in + status.open_records;
+            if reached >= records {
                 return Ok(Mark {
                     at: Instant::now(),
-                    records: status.records_in,
+                    records: reached,
                     thread_cpu: crate::measure::cpu_of_thread(&format!("{JOB}-0")).unwrap_or_default(),
                     process_cpu: crate::measure::process_cpu(),
                 });

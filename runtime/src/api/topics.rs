@@ -103,7 +103,8 @@ fn show(log: &dyn Log, topic: &TopicInfo) -> Result<Topic, Error> {
     let partition = |partition: i32| {
         let start_offset = log.start_offset(&topic.spec.name, partition)?;
         let end_offset = log.end_offset(&topic.spec.name, partition, Isolation::ReadCommitted)?;
-        Ok(Partition { partition, start_offset, end_offset })
+        let written_offset = log.end_offset(&topic.spec.name, partition, Isolation::ReadUncommitted)?;
+        Ok(Partition { partition, start_offset, end_offset, written_offset })
     };
     Ok(Topic {
         name: topic.spec.name.clone(),

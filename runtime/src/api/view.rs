@@ -172,6 +172,7 @@ fn task(number: u32, view: &TaskView) -> proto::Task {
         modules: status.modules.iter().map(module).collect(),
         positions: positions(&status.positions),
         migrating: status.migrating,
+        written_freshness_ns: status.written_freshness_ns,
     }
 }
 

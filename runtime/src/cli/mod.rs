@@ -5,6 +5,7 @@
 mod check;
 mod dev;
 mod dlq;
+mod doctor;
 mod exit;
 mod job;
 mod module;
@@ -40,7 +41,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a server with an embedded log: everything in one process
+    /// Run a server: everything in one process, on an embedded log or on Kafka
     Dev(dev::Arguments),
     /// Push and look at modules
     #[command(subcommand)]
@@ -51,6 +52,8 @@ enum Command {
     /// Look at records that could not be processed
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// Look for what is wrong: failed jobs, and readers that an open transaction holds back
+    Doctor(doctor::Arguments),
     /// Create, list, write and read topics
     #[command(subcommand)]
     Topic(topic::Command),
@@ -77,6 +80,7 @@ async fn obey(arguments: Arguments) -> Result<(), Failure> {
         Command::Module(command) => module::run(command, Client::connect(&server).await?, output).await,
         Command::Job(command) => job::run(command, Client::connect(&server).await?, output).await,
         Command::Dlq(command) => dlq::run(command, Client::connect(&server).await?, output).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, Client::connect(&server).await?, output).await,
         Command::Topic(command) => topic::run(command, Client::connect(&server).await?, output).await,
     }
 }

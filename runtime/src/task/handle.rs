@@ -81,6 +81,8 @@ pub struct TaskStatus {
     pub lag: u64,
     /// Processing time minus the newest committed event time, nanoseconds; `None` before the first record.
     pub freshness_ns: Option<i64>,
+    /// The same for the newest output that was written, committed or not: what readers under read-uncommitted see.
+    pub written_freshness_ns: Option<i64>,
     /// Time of the last commit call, microseconds.
     pub commit_us: u64,
     pub recovery_us: u64,
@@ -127,6 +129,7 @@ impl Default for TaskStatus {
             open_records: 0,
             lag: 0,
             freshness_ns: None,
+            written_freshness_ns: None,
             commit_us: 0,
             recovery_us: 0,
             modules: BTreeMap::new(),

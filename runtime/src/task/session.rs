@@ -135,8 +135,6 @@ impl Session<'_> {
             self.chain.process(&mut self.state, moment)?;
             failpoint("batch-processed");
             self.epoch.records += self.batch.len() as u64;
-            let open = self.epoch.records;
-            self.around.update(|status| status.open_records = open);
         } else {
             self.inputs.skip_gaps(&self.around.plan, self.reader.as_ref());
             self.watch_lag();
@@ -144,6 +142,9 @@ impl Session<'_> {
         }
         self.advance()?;
         self.emit()?;
+        if polled {
+            self.show_progress();
+        }
         self.sweep(!polled)?;
         if self.due() {
             self.commit(HeaderKind::Epoch)?;
@@ -411,6 +412,16 @@ impl Session<'_> {
             status.commit_us = now.saturating_sub(started).as_micros() as u64;
             status.positions = self.inputs.positions(&self.around.plan);
             status.migrating = self.chain.is_migrating();
+        });
+    }
+
+    /// What a look at the open epoch is to show; once a batch.
+    fn show_progress(&self) {
+        let (open, now) = (self.epoch.records, self.around.clock.now());
+        let written = self.epoch.newest.filter(|_| self.epoch.writing).map(|newest| now.saturating_sub(newest));
+        self.around.update(|status| {
+            status.open_records = open;
+            status.written_freshness_ns = written.or(status.written_freshness_ns);
         });
     }
 

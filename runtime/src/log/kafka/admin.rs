@@ -564,6 +564,11 @@ pub fn error(doing: &str, code: Code, text: &str, topic: Option<&str>) -> Error 
             let found = topic.map_or(found.clone(), |topic| format!("{topic}: {found}"));
             Error::Denied { doing, found, remedy: "give the user of the cluster profile that right (an ACL)" }
         }
+        (Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT, _) => Error::Denied {
+            doing,
+            found,
+            remedy: "set transaction_timeout_ms of the cluster profile to at most the brokers' transaction.max.timeout.ms",
+        },
         (Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, _) => {
             Error::Denied { doing, found, remedy: "check mechanism, user and password of the cluster profile" }
         }
