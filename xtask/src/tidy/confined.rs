@@ -11,6 +11,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("wit_parser", &["wasm"]),
     ("wit_component", &["wasm"]),
     ("rocksdb", &["state", "log"]),
+    ("rdkafka", &["log"]),
     ("bincode", &["checkpoint"]),
     ("lz4_flex", &["checkpoint"]),
     ("tonic", &["api", "cli"]),
