@@ -3,6 +3,8 @@
 //! Its input lies in the log beforehand, so the task reads as fast as it can. The twin is the same task
 //! with the same settings; only the guest call is a direct one.
 
+use std::path::PathBuf;
+
 use forebay::codec::TimeUnit;
 use forebay::model::Uid;
 use forebay::operator::ModuleRef;
@@ -11,6 +13,7 @@ use market_data::input::generator::{self, Generated, Settings};
 use market_data::input::partitioned::Partitioned;
 
 use crate::bed::{Bed, Input, Job};
+use crate::calls::Calls;
 use crate::measure::{median, spread};
 use crate::modules::Loader;
 use crate::{Outcome, Setup, native, report};
@@ -30,6 +33,12 @@ pub struct Options {
     /// How long an epoch stays open.
     #[arg(long, default_value_t = 100)]
     commit_ms: u64,
+    /// Only the guest's calls, without the log around them.
+    #[arg(long)]
+    calls_only: bool,
+    /// Folders with other builds of the guest, to compare.
+    #[arg(long)]
+    other: Vec<PathBuf>,
 }
 
 /// Orders without lateness and faults, and their instruments; the first record is of 2026.
@@ -52,15 +61,24 @@ pub fn generate(records: usize, partitions: usize, symbols: usize) -> Generated 
 type Figures = [Vec<f64>; 3];
 
 pub fn run(setup: &Setup, options: &Options) -> Outcome {
+    let input = generate(options.records, options.partitions, options.symbols);
+    let loader = Loader::new(setup)?;
+    let mut variants = vec![
+        ("native twin".to_owned(), native::module::<enrichment::Enrichment>()),
+        ("guest".to_owned(), loader.module("enrichment")?),
+    ];
+    for dir in &options.other {
+        variants.push((format!("guest of {}", dir.display()), loader.module_in(dir, "enrichment")?));
+    }
+    calls_alone(setup, options, &input, &variants)?;
+    if options.calls_only {
+        return Ok(());
+    }
     let dir = tempfile::tempdir_in(&setup.dir)?;
     let bed = Bed::open(setup, dir.path())?;
-    let input = generate(options.records, options.partitions, options.symbols);
     let (instruments, orders) = (fill(&bed, &input.instruments)?, fill(&bed, &input.orders)?);
     let bytes: usize = input.orders.partitions.iter().flatten().filter_map(|r| r.value.as_ref()).map(Vec::len).sum();
     drop(input);
-    let loader = Loader::new(setup)?;
-    let variants =
-        [("native twin", native::module::<enrichment::Enrichment>()), ("guest", loader.module("enrichment")?)];
     let mut figures: Vec<Figures> = vec![Figures::default(); variants.len()];
     for _ in 0..setup.runs {
         for ((_, module), figures) in variants.iter().zip(&mut figures) {
@@ -72,7 +90,7 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
         let share = median(rate.iter().copied()) / median(figures[0][0].iter().copied());
         let thread_share = median(figures[0][1].iter().copied()) / median(thread.iter().copied());
         let shares = [share, thread_share].map(|share| format!("{share:.2}×"));
-        [vec![(*name).into(), spread(rate, 0), spread(thread, 2), spread(process, 2)], shares.into()].concat()
+        [vec![name.clone(), spread(rate, 0), spread(thread, 2), spread(process, 2)], shares.into()].concat()
     });
     let header =
         ["", "records/s", "µs/record, task's thread", "µs/record, process", "of the twin", "of the twin, thread CPU"];
@@ -88,6 +106,24 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
         setup.runs,
         orders / 10
     ));
+    Ok(())
+}
+
+/// The guest's share: the same orders and states in calls by themselves.
+fn calls_alone(setup: &Setup, options: &Options, input: &Generated, variants: &[(String, ModuleRef)]) -> Outcome {
+    let calls = Calls::of(input, options.batch, &variants[0].1)?;
+    let mut figures = vec![Vec::new(); variants.len()];
+    let modules: Vec<&ModuleRef> = variants.iter().map(|(_, module)| module).collect();
+    for _ in 0..setup.runs {
+        let run = calls.measure(&modules, options.records)?;
+        figures.iter_mut().zip(run).for_each(|(all, one)| all.push(one));
+    }
+    let of_twin = median(figures[0].iter().copied());
+    let rows = variants.iter().zip(&figures).map(|((name, _), figures)| {
+        let share = of_twin / median(figures.iter().copied());
+        vec![name.clone(), spread(figures, 0), format!("{share:.2}×")]
+    });
+    report::print("The calls of enrichment alone", &["", "ns/record, thread CPU", "of the twin"], rows.collect());
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 
 mod bed;
 mod boundary;
+mod calls;
 mod decode;
 mod enrichment;
 mod keyed;

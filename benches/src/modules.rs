@@ -30,11 +30,16 @@ impl<'a> Loader<'a> {
 
     /// `<guests>/<name>.wasm` as an operator runs it, with the presets of its parameters.
     pub fn module(&self, name: &str) -> Outcome<ModuleRef> {
-        let file = self.guests.join(format!("{name}.wasm"));
+        self.module_in(self.guests, name)
+    }
+
+    /// The same of another folder.
+    pub fn module_in(&self, dir: &Path, name: &str) -> Outcome<ModuleRef> {
+        let file = dir.join(format!("{name}.wasm"));
         let bytes = std::fs::read(&file)
             .map_err(|error| format!("read {}: {error}; build the guests: cargo xtask guests", file.display()))?;
         let checked = self.engine.inspect(&bytes)?;
-        let module = self.engine.load(checked.digest, &checked.component, &self.guests.join("compiled"))?;
+        let module = self.engine.load(checked.digest, &checked.component, &dir.join("compiled"))?;
         Ok(reference(checked.digest, module))
     }
 }

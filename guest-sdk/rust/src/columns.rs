@@ -5,6 +5,7 @@
 //! Never allocates per entry.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// "None" wherever a position may be absent.
 pub const NO_POSITION: u32 = u32::MAX;
@@ -134,8 +135,14 @@ impl Blobs {
         if self.present.get(i) == Some(&0) {
             return None;
         }
+        Some(&self.data[self.range(i)])
+    }
+
+    /// Where entry `i` lies in `data`.
+    #[inline]
+    pub(crate) fn range(&self, i: usize) -> Range<usize> {
         let start = if i == 0 { 0 } else { self.ends.at(i - 1) as usize };
-        Some(&self.data[start..self.ends.at(i) as usize])
+        start..self.ends.at(i) as usize
     }
 
     #[inline]

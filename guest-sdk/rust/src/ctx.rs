@@ -9,7 +9,7 @@ use crate::columns::Moment;
 use crate::effects::{Effects, Header, Stated};
 use crate::host::{self, Level};
 use crate::record::Origins;
-use crate::{Metric, Output, Refuse, Timer};
+use crate::{Metric, Output, Refuse, Timer, json};
 
 /// Emissions, timers, logs and metrics of one record or timer. Dropped whole when it is refused, but for log lines.
 pub struct Ctx<'a> {
@@ -140,11 +140,11 @@ impl<'e> Emit<'e> {
     /// The value as JSON. One that cannot be written refuses the record as [`Refuse::BAD_OUTPUT`].
     #[inline]
     pub fn json(self, value: &(impl Serialize + ?Sized)) {
-        let values = self.effects.value(self.origins);
-        if let Err(error) = serde_json::to_writer(&mut values.data, value) {
+        self.effects.scratch.clear();
+        if let Err(error) = json::write(value, &mut self.effects.scratch) {
             self.spoilt.borrow_mut().get_or_insert_with(|| Refuse::new(Refuse::BAD_OUTPUT, error));
         }
-        values.close(true);
+        self.effects.value_of_scratch(self.origins);
         self.effects.emit(self.origins, self.index, self.output, &self.stated);
     }
 

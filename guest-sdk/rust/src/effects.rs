@@ -4,6 +4,7 @@
 //! says nothing is left empty until the first entry that does.
 
 use crate::columns::{Answer, Blobs, Emitted, Headers, Refusal, TimerWrites};
+use crate::json::Scratch;
 use crate::record::Origins;
 use crate::{Output, Refuse};
 
@@ -16,6 +17,8 @@ pub(crate) struct Effects {
     pub(crate) filtered: u32,
     pub(crate) metric_ids: Vec<u8>,
     pub(crate) metric_amounts: Vec<f64>,
+    /// Where a value's JSON is written before it goes to the column whole.
+    pub(crate) scratch: Scratch,
 }
 
 /// Lengths before a record, to cut back to.
@@ -41,8 +44,8 @@ pub(crate) struct Stated<'e> {
 
 impl Effects {
     /// Room for as much as the call before had.
-    pub(crate) fn sized_like(records: usize, bytes: usize) -> Self {
-        let mut effects = Self::default();
+    pub(crate) fn sized_like(records: usize, bytes: usize, scratch: Scratch) -> Self {
+        let mut effects = Self { scratch, ..Self::default() };
         if bytes > 0 {
             effects.emitted.values = Some(Blobs::with_capacity(records, bytes));
         }
@@ -95,6 +98,14 @@ impl Effects {
         values.get_or_insert_with(|| earlier.iter().map(|origin| origins.value(origin as usize)).collect())
     }
 
+    /// The value of the next emission is what stands in the scratch.
+    #[inline]
+    pub(crate) fn value_of_scratch(&mut self, origins: Origins<'_>) {
+        let scratch = std::mem::take(&mut self.scratch);
+        self.value(origins).push(Some(scratch.written()));
+        self.scratch = scratch;
+    }
+
     /// An emission whose value is already in the column of values.
     #[inline]
     pub(crate) fn emit(&mut self, origins: Origins<'_>, origin: usize, output: Output, stated: &Stated<'_>) {
@@ -143,12 +154,13 @@ impl Effects {
         timers.times.push(time);
     }
 
-    pub(crate) fn into_answer(self) -> Answer {
-        let Self { mut emitted, timers, refusals, filtered, .. } = self;
+    /// The answer but for the states' writes, and the scratch for the next call.
+    pub(crate) fn into_answer(self) -> (Answer, Scratch) {
+        let Self { mut emitted, timers, refusals, filtered, scratch, .. } = self;
         if emitted.origins.is_empty() {
             emitted = Emitted::default();
         }
-        Answer { emitted, writes: Default::default(), timers, refusals, filtered }
+        (Answer { emitted, writes: Default::default(), timers, refusals, filtered }, scratch)
     }
 }
 

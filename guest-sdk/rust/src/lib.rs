@@ -45,7 +45,7 @@
 //!
 //! Read [`Transform`] first, then [`Value`], [`Ctx`] and [`testing::Host`]. The modules in reading order:
 //! `transform` (what an author writes), `module` (declarations), `record`, `ctx`, `value`, `state`, then what lies
-//! underneath: `runner`, `effects`, `columns`, `host`, `guest`.
+//! underneath: `runner`, `effects`, `json`, `columns`, `host`, `guest`.
 
 mod transform;
 
@@ -60,6 +60,7 @@ pub mod columns;
 mod effects;
 mod fingerprint;
 pub mod host;
+mod json;
 mod runner;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

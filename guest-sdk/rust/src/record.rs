@@ -1,9 +1,11 @@
 //! A record and a fired timer, borrowed from their batch.
 
+use std::cell::OnceCell;
+
 use serde::Deserialize;
 
 use crate::columns::{Blobs, NO_POSITION, RecordBatch, TimerBatch, U32s};
-use crate::{Input, Refuse, Timer};
+use crate::{Input, Refuse, Timer, json};
 
 /// Where a record came from; further down a chain: the source record that led to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,24 @@ pub struct Coordinates {
 pub struct Record<'a> {
     pub(crate) batch: &'a RecordBatch,
     pub(crate) index: usize,
+    pub(crate) texts: &'a Texts<'a>,
+}
+
+/// Columns of a batch as text, where they are text from end to end: looked at once for all records, and only if one asks.
+#[derive(Debug, Default)]
+pub(crate) struct Texts<'a> {
+    values: OnceCell<Option<&'a str>>,
+    keys: OnceCell<Option<&'a str>>,
+}
+
+/// Entry `i` of a column as text.
+#[inline]
+fn text_of<'a>(column: &'a Blobs, whole: &OnceCell<Option<&'a str>>, i: usize) -> Option<&'a str> {
+    // The bytes of an entry can be no text on their own although they are part of one: its ends then cut a character.
+    match whole.get_or_init(|| json::text(&column.data)) {
+        Some(text) => text.get(column.range(i)),
+        None => json::text(&column.data[column.range(i)]),
+    }
 }
 
 impl<'a> Record<'a> {
@@ -32,16 +52,17 @@ impl<'a> Record<'a> {
     /// [`key`](Self::key) as text; empty where there is none or it is not UTF-8.
     #[inline]
     pub fn key_text(&self) -> &'a str {
-        self.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default()
+        let text = match slot_of(&self.batch.slots, self.index) {
+            Some(slot) => text_of(&self.batch.keyed.keys, &self.texts.keys, slot),
+            None => self.record_key().and_then(json::text),
+        };
+        text.unwrap_or_default()
     }
 
     /// The Kafka key, also where the operator is keyed by something else.
     #[inline]
     pub fn record_key(&self) -> Option<&'a [u8]> {
-        match &self.batch.record_keys {
-            Some(keys) => keys.get(self.index),
-            None => self.batch.keyed.keys.get(slot_of(&self.batch.slots, self.index)?),
-        }
+        record_key(self.batch, self.index)
     }
 
     /// The payload; `None` is a tombstone.
@@ -59,7 +80,11 @@ impl<'a> Record<'a> {
         let Some(value) = self.value() else {
             return Err(Refuse::new(Refuse::BAD_PAYLOAD, "the value is null"));
         };
-        serde_json::from_slice(value).map_err(|error| Refuse::new(Refuse::BAD_PAYLOAD, error))
+        let read = match text_of(&self.batch.values, &self.texts.values, self.index) {
+            Some(text) => json::from_text(text),
+            None => serde_json::from_slice(value),
+        };
+        read.map_err(|error| Refuse::new(Refuse::BAD_PAYLOAD, error))
     }
 
     /// Nanoseconds since 1970.
@@ -88,6 +113,14 @@ impl<'a> Record<'a> {
     /// A random number, the same in every repetition. `None` unless [`needs_seeds`](crate::Module::needs_seeds).
     pub fn seed(&self) -> Option<u64> {
         (!self.batch.seeds.is_empty()).then(|| self.batch.seeds.at(self.index))
+    }
+}
+
+#[inline]
+fn record_key(batch: &RecordBatch, i: usize) -> Option<&[u8]> {
+    match &batch.record_keys {
+        Some(keys) => keys.get(i),
+        None => batch.keyed.keys.get(slot_of(&batch.slots, i)?),
     }
 }
 
@@ -151,7 +184,7 @@ impl<'a> Origins<'a> {
 
     pub(crate) fn key(self, i: usize) -> Option<&'a [u8]> {
         match self {
-            Self::Records(batch) => Record { batch, index: i }.record_key(),
+            Self::Records(batch) => record_key(batch, i),
             Self::Timers(batch) => Some(Fired { batch, index: i }.key()),
         }
     }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::columns::{Answer, Blobs, Moment, NO_POSITION, RecordBatch, StateWrites, TimerBatch};
 use crate::effects::Effects;
+use crate::json::Scratch;
 use crate::module::{Context, Description, Module, Parameters};
-use crate::record::{Fired, Origins, Record};
+use crate::record::{Fired, Origins, Record, Texts};
 use crate::value::Call;
 use crate::{Ctx, Failure, Refuse, States, Transform, host};
 
@@ -18,6 +19,8 @@ pub struct Runner<T> {
     /// Emissions and bytes of the last call: the next one's are allocated as large at once.
     emitted: usize,
     emitted_bytes: usize,
+    /// Memory for the JSON of one value.
+    scratch: Scratch,
 }
 
 /// Which value could not be brought to another version, and why.
@@ -42,7 +45,7 @@ impl<T: Transform> Runner<T> {
     pub fn new() -> Self {
         let (mut transform, description) = Module::define::<T>();
         check_states(&mut transform, &description);
-        Self { transform, description, emitted: 0, emitted_bytes: 0 }
+        Self { transform, description, emitted: 0, emitted_bytes: 0, scratch: Scratch::default() }
     }
 
     pub fn description(&self) -> &Description {
@@ -58,8 +61,9 @@ impl<T: Transform> Runner<T> {
     /// # Errors
     /// The module cannot work: a state cannot be encoded.
     pub fn process(&mut self, moment: Moment, batch: &RecordBatch) -> Result<Answer, Failure> {
+        let texts = Texts::default();
         self.run(moment, Origins::Records(batch), batch.values.len(), |transform, index, ctx| {
-            transform.process(&Record { batch, index }, ctx)
+            transform.process(&Record { batch, index, texts: &texts }, ctx)
         })
     }
 
@@ -102,7 +106,7 @@ impl<T: Transform> Runner<T> {
         count: usize,
         mut step: impl FnMut(&mut T, usize, &mut Ctx) -> Result<(), Refuse>,
     ) -> Result<Answer, Failure> {
-        let mut effects = Effects::sized_like(self.emitted, self.emitted_bytes);
+        let mut effects = Effects::sized_like(self.emitted, self.emitted_bytes, std::mem::take(&mut self.scratch));
         self.transform.visit_states(&mut |state| state.begin(origins.keys().len()));
         for index in 0..count {
             AT_HAND.store(index as u32, Ordering::Relaxed);
@@ -125,7 +129,8 @@ impl<T: Transform> Runner<T> {
         if !effects.metric_ids.is_empty() {
             host::measure(&effects.metric_ids, &effects.metric_amounts);
         }
-        let mut answer = effects.into_answer();
+        let (mut answer, scratch) = effects.into_answer();
+        self.scratch = scratch;
         self.emitted = answer.emitted.origins.len();
         self.emitted_bytes = answer.emitted.values.as_ref().map_or(0, |values| values.data.len());
         answer.writes = self.collect_writes(origins).map_err(Failure::Broken)?;
