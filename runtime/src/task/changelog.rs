@@ -14,8 +14,10 @@ use crate::log::{Assignment, Budget, Isolation, Log, Writer};
 use crate::model::PartitionBatch;
 
 const READ_BUDGET: Budget = Budget { max_records: 4_096, max_bytes: 8 << 20 };
-/// A poll that brings nothing for so long, before the end, is given another try by the caller.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// A poll may bring nothing before the end: a marker that is on its way holds it back. So many polls of this length
+/// without a step forward, and the caller is given another try.
+const READ_WAIT: Duration = Duration::from_secs(1);
+const EMPTY_POLLS_MAX: u32 = 30;
 /// Room that a chunk leaves below the topic's record limit.
 const CHUNK_MARGIN: u32 = 4_096;
 
@@ -57,14 +59,18 @@ fn read_to(
     reader.assign(&[Assignment::new(&topic.name, id, partition, from)])?;
     let mut assembler = Assembler::default();
     let mut batch = PartitionBatch::default();
-    let mut first_chunk = from;
-    while reader.position(&topic.name, partition).unwrap_or(from) < end {
-        if !reader.poll(READ_BUDGET, READ_PATIENCE, &mut batch)? {
-            // Breaks: read on until the position has reached the end that was asked for.
-            if reader.position(&topic.name, partition).unwrap_or(from) >= end || bug(Bug::ReadToFirstEnd) {
-                break;
-            }
+    let (mut first_chunk, mut reached, mut empty) = (from, from, 0);
+    while reached < end {
+        let polled = reader.poll(READ_BUDGET, READ_WAIT, &mut batch)?;
+        let position = reader.position(&topic.name, partition).unwrap_or(from);
+        empty = if position > reached { 0 } else { empty + 1 };
+        reached = position;
+        if empty == EMPTY_POLLS_MAX {
             return Err(Error::ChangelogStuck { topic: topic.name.clone(), partition, end });
+        }
+        // Breaks: read on until the position has reached the end that was asked for.
+        if !polled && bug(Bug::ReadToFirstEnd) {
+            break;
         }
         for i in 0..batch.len() {
             let chunk = batch.values.bytes(i);
