@@ -7,8 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::running::RunningJob;
-use crate::log::{GroupPosition, Log};
+use crate::log::{self, GroupPosition};
 use crate::model::{NextOffset, Uid};
 
 /// A group without members forgets what is not written again (after a week, by default).
@@ -30,11 +29,23 @@ struct Mirrored {
     failing: bool,
 }
 
+/// A job and the group that stands for it.
+pub struct Shown<'a> {
+    pub job: Uid,
+    pub name: &'a str,
+    pub group: &'a str,
+}
+
 impl Mirror {
     /// Writes the positions of a job where any has changed. May take as long as the log is away.
-    pub fn show(&mut self, job: &RunningJob, log: &dyn Log, now: Duration) {
-        let positions = job.positions();
-        let mirrored = self.jobs.entry(job.uid).or_default();
+    pub fn show(
+        &mut self,
+        Shown { job, name, group }: Shown<'_>,
+        positions: Positions,
+        now: Duration,
+        write: impl FnOnce(&str, &[GroupPosition]) -> Result<(), log::Error>,
+    ) {
+        let mirrored = self.jobs.entry(job).or_default();
         let unchanged = positions.iter().all(|(at, next)| mirrored.written.get(at) == Some(next));
         if positions.is_empty() || (unchanged && now.saturating_sub(mirrored.at) < WRITE_AGAIN) {
             return;
@@ -46,8 +57,7 @@ impl Mirror {
             next: *next,
         };
         let entries: Vec<_> = positions.iter().map(entry).collect();
-        let (name, group) = (&job.name, &job.consumer_group);
-        match log.mirror(group, &entries) {
+        match write(group, &entries) {
             Ok(()) => {
                 if mirrored.failing {
                     tracing::info!(job = %name, "positions are shown as those of group {group} again");
@@ -70,5 +80,47 @@ impl Mirror {
     /// Forgets what is not of these jobs.
     pub fn keep(&mut self, is_kept: impl Fn(Uid) -> bool) {
         self.jobs.retain(|uid, _| is_kept(*uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(next: i64) -> Positions {
+        [(("orders".to_owned(), 0), NextOffset(7)), (("orders".to_owned(), 1), NextOffset(next))].into()
+    }
+
+    /// What is written of `positions` at a second, where anything is.
+    fn written(mirror: &mut Mirror, positions: Positions, second: u64, takes: bool) -> Option<Vec<i64>> {
+        let mut written = None;
+        let shown = Shown { job: Uid([1; 16]), name: "counts", group: "forebay.counts" };
+        mirror.show(shown, positions, Duration::from_secs(second), |_, entries| {
+            written = Some(entries.iter().map(|entry| entry.next.0).collect());
+            let (doing, found) = ("write".to_owned(), "no broker".to_owned());
+            if takes { Ok(()) } else { Err(log::Error::Unavailable { doing, found }) }
+        });
+        written
+    }
+
+    #[test]
+    fn all_positions_are_written_when_one_has_changed_and_none_otherwise() {
+        let mut mirror = Mirror::default();
+        assert_eq!(written(&mut mirror, Positions::new(), 0, true), None);
+        assert_eq!(written(&mut mirror, at(5), 1, true), Some(vec![7, 5]));
+        assert_eq!(written(&mut mirror, at(5), 2, true), None);
+        assert_eq!(written(&mut mirror, at(6), 3, true), Some(vec![7, 6]));
+        let an_hour_later = 4 + WRITE_AGAIN.as_secs();
+        assert_eq!(written(&mut mirror, at(6), an_hour_later, true), Some(vec![7, 6]), "groups forget");
+        mirror.keep(|_| false);
+        assert_eq!(written(&mut mirror, at(6), an_hour_later, true), Some(vec![7, 6]));
+    }
+
+    #[test]
+    fn what_was_not_taken_is_written_again_the_next_time() {
+        let mut mirror = Mirror::default();
+        assert_eq!(written(&mut mirror, at(5), 1, false), Some(vec![7, 5]));
+        assert_eq!(written(&mut mirror, at(5), 2, true), Some(vec![7, 5]));
+        assert_eq!(written(&mut mirror, at(5), 3, true), None);
     }
 }

@@ -131,3 +131,56 @@ fn refused(source: &SourceSpec, field: &str, found: impl ToString, remedy: impl 
     let place = format!("sources[{}].start.{field}", source.id);
     Error::Refused(Refusal { place, found: found.to_string(), remedy: remedy.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fakes;
+    use super::*;
+    use crate::model::PartitionBatch;
+
+    /// What a source that starts so on a topic of two partitions with three records each is resolved to.
+    fn resolved(start: &str) -> Result<Vec<i64>, String> {
+        let (_dir, log) = fakes::log();
+        let topic = log.create_topic(&fakes::topic("orders", 2)).unwrap();
+        for partition in 0..2 {
+            let mut batch = PartitionBatch::new("orders", partition);
+            (0..3).for_each(|i| batch.push(-1, i * 1_000, None, Some(b"{}")));
+            log.produce(&batch).unwrap();
+        }
+        log.delete_records("orders", 0, 1).unwrap();
+        let yaml = format!("name: a\nsources: [{{id: in, topic: orders, start: {start}}}]\nsinks: []\n");
+        let spec = super::super::spec::JobSpec::parse(&yaml).unwrap();
+        resolve(&spec.sources[0], &topic, log.as_ref()).map_err(|error| match error {
+            Error::Refused(refusal) => refusal.to_string(),
+            Error::Log(error) => error.to_string(),
+        })
+    }
+
+    #[test]
+    fn every_way_to_start_is_an_offset_for_each_partition() {
+        assert_eq!(resolved("earliest"), Ok(vec![1, 0]));
+        assert_eq!(resolved("latest"), Ok(vec![3, 3]));
+        assert_eq!(resolved("{timestamp: 1970-01-01T00:00:02Z}"), Ok(vec![2, 2]));
+        assert_eq!(resolved("{offsets: {0: 3, 1: 2}}"), Ok(vec![3, 2]));
+    }
+
+    #[test]
+    fn offsets_are_refused_where_one_lacks_or_is_not_held() {
+        let refused = |start| resolved(start).unwrap_err();
+        assert_eq!(
+            refused("{offsets: {0: 3}}"),
+            "sources[in].start.offsets: it lacks partition 1; topic orders has 0 to 1; give one offset for each partition"
+        );
+        assert!(refused("{offsets: {0: 3, 1: 3, 2: 1}}").contains("it names partition 2"));
+        assert!(
+            refused("{offsets: {0: 0, 1: 0}}").contains("partition 0 of orders holds 1 to 3, and is to be read from 0")
+        );
+        assert!(refused("{offsets: {0: 1, 1: 4}}").contains("partition 1 of orders holds 0 to 3"));
+    }
+
+    #[test]
+    fn a_group_is_refused_by_a_log_that_has_none() {
+        let refused = resolved("{group: billing}").unwrap_err();
+        assert!(refused.contains("sources[in].start.group") && refused.contains("no consumer groups"), "{refused}");
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::manager::{Manager, exclusive};
-use super::mirror::Mirror;
+use super::mirror::{Mirror, Shown};
 use super::running::RunningJob;
 use crate::log::TopicSpec;
 
@@ -89,7 +89,8 @@ impl Manager {
         // One that was ended is shown once more after its last commit.
         shown.retain(|job| {
             let goes_on = is_in(&running, job) || !job.has_ended();
-            mirror.show(job, self.log.as_ref(), now);
+            let of = Shown { job: job.uid, name: &job.name, group: &job.consumer_group };
+            mirror.show(of, job.positions(), now, |group, positions| self.log.mirror(group, positions));
             goes_on
         });
         mirror.keep(|uid| shown.iter().any(|job| job.uid == uid));

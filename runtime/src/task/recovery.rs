@@ -283,7 +283,7 @@ fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<BTreeMap<String, Topic
         }
         rules.insert(name.clone(), found.rules());
     }
-    log.check_internal(&plan.changelog.name, plan.parallelism, Cleanup::Delete)?;
+    log.check_internal(&plan.changelog.name, plan.changelog.partitions, Cleanup::Delete)?;
     Ok(rules)
 }
 

@@ -1,6 +1,7 @@
 use super::super::fakes::{self, Factory, description};
 use super::super::record::SourceRecord;
 use super::*;
+use crate::log::TimestampBounds;
 use crate::model::Uid;
 
 const SPEC: &str = "
@@ -88,6 +89,11 @@ fn names_and_topics_that_cannot_be_are_refused_with_place_and_remedy() {
             "sinks[out].topic: there is no topic `__forebay.control`; create it: `forebay topic create \
              __forebay.control`",
         ],
+    );
+    refused(
+        "name: counts",
+        "name: counts\nconsumer_group: \"\"",
+        &["consumer_group: `` cannot be the name of a group; use 1 to 249 characters without control characters"],
     );
     refused(
         "id: count,",
@@ -216,6 +222,42 @@ fn a_running_job_keeps_its_graph_and_may_change_its_settings() {
     assert!(moved.refusals.iter().any(|refusal| refusal.place == "sources[in].topic"));
     facts.job.as_mut().unwrap().desired = Desired::Stopped;
     assert_eq!(planned(SPEC, &facts).action, Action::Resume);
+}
+
+#[test]
+fn a_job_keeps_its_tasks_when_a_topic_grows_to_what_they_divide() {
+    let mut facts = facts();
+    facts.job = Some(running(&mut facts));
+    facts.topics.insert("orders".into(), fakes::info("orders", 20));
+    let plan = planned(SPEC, &facts);
+    assert_eq!((plan.action, plan.graph.unwrap().parallelism), (Action::Nothing, 4));
+    facts.topics.insert("orders".into(), fakes::info("orders", 18));
+    let plan = planned(SPEC, &facts);
+    let refused: Vec<String> = plan.refusals.iter().map(Refusal::to_string).collect();
+    assert_eq!(
+        refused,
+        ["sources[in].topic: topic orders has 18 partitions now, which the job's 4 tasks do not divide: equal keys \
+          would meet in different tasks; add partitions until there are 20 and apply the job again, or deploy another \
+          job with a parallelism of 1, 2, 3, 6, 9 or 18"]
+    );
+}
+
+#[test]
+fn a_sink_that_does_not_hold_the_past_is_warned_of_before_a_job_reads_from_there() {
+    let mut facts = facts();
+    let week = TimestampBounds { max_behind_ms: Some(7 * 86_400_000), max_ahead_ms: None };
+    facts.topics.get_mut("results").unwrap().timestamps = week;
+    let warnings = |spec: &str, facts: &Facts| planned(spec, facts).warnings;
+    let warned = warnings(SPEC, &facts);
+    assert_eq!(
+        warned,
+        ["sinks[out]: topic results keeps timestamps of the last 7 days only, and source in is read from the past: \
+          output with an older event time is a bad record; set `timestamp: now`, or raise the topic's retention.ms"]
+    );
+    assert!(warnings(&SPEC.replace("topic: orders}", "topic: orders, start: latest}"), &facts).is_empty());
+    assert!(warnings(&SPEC.replace("from: count.out}", "from: count.out, timestamp: now}"), &facts).is_empty());
+    facts.job = Some(running(&mut facts));
+    assert!(warnings(SPEC, &facts).is_empty(), "a job that has positions reads no past");
 }
 
 #[test]

@@ -48,6 +48,20 @@ fn a_spec_is_written_as_yaml_and_json_that_read_back_the_same() {
     assert_eq!(serde_json::from_str::<JobSpec>(&json).unwrap(), spec);
 }
 
+#[test]
+fn a_start_is_a_word_or_says_where() {
+    let start = |text: &str| {
+        let spec = JobSpec::parse(&GOOD.replace("start: earliest", &format!("start: {text}"))).unwrap();
+        assert_eq!(JobSpec::parse(&spec.to_yaml()).unwrap(), spec);
+        assert_eq!(serde_json::from_str::<JobSpec>(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
+        spec.sources[0].start.clone()
+    };
+    assert_eq!(start("latest"), StartSpec::Latest);
+    assert_eq!(start("{timestamp: 2026-05-02T02:36:00Z}"), StartSpec::Timestamp("2026-05-02T02:36:00Z".into()));
+    assert_eq!(start("{group: billing}"), StartSpec::Group("billing".into()));
+    assert_eq!(start("{offsets: {0: 12, 1: 30}}"), StartSpec::Offsets([(0, 12), (1, 30)].into()));
+}
+
 #[track_caller]
 fn refused(yaml: &str, expected: &str) {
     assert_eq!(JobSpec::parse(yaml).unwrap_err().to_string(), expected);
@@ -58,7 +72,7 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
     refused(
         "name: a\nsouces: []\nsinks: []\n",
         "job spec, line 2, column 1: unknown field `souces`; did you mean `sources`? \
-         (known: name, parallelism, sources, operators, sinks, bad_records, commit)",
+         (known: name, parallelism, sources, operators, sinks, bad_records, commit, consumer_group)",
     );
     refused(
         "name: a\nsources:\n  - {id: s, topic: t, decode: jsn}\nsinks: []\n",
