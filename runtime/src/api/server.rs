@@ -137,7 +137,7 @@ impl Platform {
             .map_err(|error| Error::Reflection(error.to_string()))?;
         let modules = ModulesApi { modules: Arc::clone(&self.modules), upload_bytes_max: self.upload_bytes_max };
         let jobs = JobsApi { manager: Arc::clone(&self.manager), clock: Arc::clone(&self.clock) };
-        let topics = TopicsApi { log: Arc::clone(&self.log) };
+        let topics = TopicsApi { log: Arc::clone(&self.log), manager: Arc::clone(&self.manager) };
         let dead_letters = DeadLettersApi { log: Arc::clone(&self.log), manager: Arc::clone(&self.manager) };
         let server = Server::builder()
             .initial_connection_window_size(8 << 20)

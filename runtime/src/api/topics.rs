@@ -14,11 +14,13 @@ use super::error::blocking;
 use super::proto::consume_request::Start;
 use super::proto::topics_server::Topics as Service;
 use super::proto::{
-    ConsumeRequest, ConsumeResponse, ConsumedRecord, CreateTopicRequest, CreateTopicResponse, Header,
+    ConsumeRequest, ConsumeResponse, ConsumedRecord, CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest,
+    DeleteTopicResponse, Header,
     ListTopicsRequest, ListTopicsResponse, Partition, ProduceRequest, ProduceResponse, ProducedPartition, Record,
     Topic,
 };
-use crate::log::{Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, TopicInfo, TopicSpec};
+use crate::job::manager::Manager;
+use crate::log::{Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, Span, TopicInfo, TopicSpec};
 use crate::model::{PartitionBatch, murmur2};
 
 const INTERNAL: &str = "__forebay.";
@@ -31,6 +33,7 @@ const CONSUME_WAIT: Duration = Duration::from_millis(100);
 
 pub struct TopicsApi {
     pub log: Arc<dyn Log>,
+    pub manager: Arc<Manager>,
 }
 
 #[tonic::async_trait]
@@ -61,6 +64,19 @@ impl Service for TopicsApi {
             chosen.map(|topic| show(log.as_ref(), topic)).collect::<Result<Vec<_>, Error>>()
         });
         Ok(Response::new(ListTopicsResponse { topics: topics.await? }))
+    }
+
+    async fn delete(&self, request: Request<DeleteTopicRequest>) -> Result<Response<DeleteTopicResponse>, Status> {
+        let name = request.into_inner().name;
+        refuse_internal(&name)?;
+        if let Some(job) = self.manager.job_on(&name) {
+            return Err(Status::failed_precondition(format!(
+                "delete topic {name}: job {job} uses it; delete the job first: `forebay job delete {job} --yes`"
+            )));
+        }
+        let log = Arc::clone(&self.log);
+        blocking(move || log.delete_topic(&name)).await?;
+        Ok(Response::new(DeleteTopicResponse {}))
     }
 
     async fn produce(&self, request: Request<Streaming<ProduceRequest>>) -> Result<Response<ProduceResponse>, Status> {
@@ -100,18 +116,18 @@ fn refuse_internal(name: &str) -> Result<(), Status> {
 }
 
 fn show(log: &dyn Log, topic: &TopicInfo) -> Result<Topic, Error> {
-    let partition = |partition: i32| {
-        let start_offset = log.start_offset(&topic.spec.name, partition)?;
-        let end_offset = log.end_offset(&topic.spec.name, partition, Isolation::ReadCommitted)?;
-        let written_offset = log.end_offset(&topic.spec.name, partition, Isolation::ReadUncommitted)?;
-        Ok(Partition { partition, start_offset, end_offset, written_offset })
+    let partition = |(partition, span): (i32, Span)| Partition {
+        partition,
+        start_offset: span.start,
+        end_offset: span.stable,
+        written_offset: span.end,
     };
     Ok(Topic {
         name: topic.spec.name.clone(),
         id: topic.id.to_string(),
         compact: topic.spec.cleanup == Cleanup::Compact,
         max_record_bytes: topic.spec.max_record_bytes,
-        partitions: (0..topic.spec.partitions as i32).map(partition).collect::<Result<_, Error>>()?,
+        partitions: (0..).zip(log.spans(&topic.spec)?).map(partition).collect(),
     })
 }
 
@@ -206,13 +222,17 @@ struct Consumer {
 impl Consumer {
     fn open(log: &dyn Log, request: ConsumeRequest) -> Result<Self, Error> {
         let topic = log.topic(&request.topic)?;
+        let spans = log.spans(&topic.spec)?;
         let all: Vec<i32> = (0..topic.spec.partitions as i32).collect();
         let partitions = if request.partitions.is_empty() { all } else { request.partitions };
         let mut ends = BTreeMap::new();
         let mut assignments = Vec::new();
         for partition in partitions {
-            let end = log.end_offset(&request.topic, partition, Isolation::ReadCommitted)?;
-            let start = log.start_offset(&request.topic, partition)?;
+            let span = usize::try_from(partition).ok().and_then(|partition| spans.get(partition));
+            let Some(&Span { start, stable: end, .. }) = span else {
+                let (topic, partitions) = (request.topic, topic.spec.partitions);
+                return Err(Error::UnknownPartition { topic, partition, partitions });
+            };
             let offset = match request.start {
                 None | Some(Start::Earliest(_)) => start,
                 Some(Start::Latest(_)) => end,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use forebay::api::client::Client;
 use forebay::api::proto::consume_request::Start;
 use forebay::api::proto::{
-    ConsumeRequest, ConsumedRecord, CreateTopicRequest, Header, ListTopicsRequest, ProduceRequest, Record, Topic,
+    ConsumeRequest, ConsumedRecord, CreateTopicRequest, DeleteTopicRequest, Header, ListTopicsRequest, ProduceRequest, Record, Topic,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -37,6 +37,13 @@ pub enum Command {
         /// Show Forebay's own topics too
         #[arg(long)]
         internal: bool,
+    },
+    /// Delete a topic with all its records
+    Delete {
+        topic: String,
+        /// Yes, really
+        #[arg(long)]
+        yes: bool,
     },
     /// Write lines from a file or stdin as records
     Produce(Produce),
@@ -84,6 +91,13 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
         Command::List { internal } => {
             let topics = client.topics.list(ListTopicsRequest { internal }).await?.into_inner().topics;
             format.write(&topics[..], summary)
+        }
+        Command::Delete { topic, yes } => {
+            if !yes {
+                return Err(Failure::invalid(format!("this deletes topic {topic} with all its records: add --yes")));
+            }
+            client.topics.delete(DeleteTopicRequest { name: topic.clone() }).await?;
+            format.write(&topic, |topic| format!("topic {topic} is deleted"))
         }
         Command::Produce(arguments) => produce(arguments, client, format).await,
         Command::Consume(arguments) => consume(arguments, client, format).await,

@@ -172,6 +172,17 @@ impl Manager {
         Ok(self.look_at(revision, job, view.swap(job.uid).map(|(_, swap)| swap.clone())))
     }
 
+    /// A job that reads or writes a topic, running or not.
+    pub fn job_on(&self, topic: &str) -> Option<String> {
+        let view = self.store.view();
+        let uses = |spec: &JobSpec| {
+            spec.sources.iter().any(|source| source.topic == topic)
+                || spec.sinks.iter().any(|sink| sink.topic == topic)
+                || spec.dead_letter_topic() == topic
+        };
+        view.jobs().find(|(_, job)| uses(&job.spec)).map(|(_, job)| job.name.clone())
+    }
+
     pub fn list(&self) -> Vec<JobView> {
         let view = self.store.view();
         view.jobs()

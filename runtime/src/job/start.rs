@@ -5,7 +5,7 @@
 
 use super::plan::Refusal;
 use super::spec::{SourceSpec, StartSpec};
-use crate::log::{self, Isolation, Log, TopicInfo};
+use crate::log::{self, Log, Span, TopicInfo};
 
 pub enum Error {
     Refused(Refusal),
@@ -28,10 +28,8 @@ pub fn resolve(source: &SourceSpec, topic: &TopicInfo, log: &dyn Log) -> Result<
     let name = &topic.spec.name;
     let partitions = 0..topic.spec.partitions as i32;
     Ok(match &source.start {
-        StartSpec::Earliest => partitions.map(|p| log.start_offset(name, p)).collect::<Result<_, _>>()?,
-        StartSpec::Latest => {
-            partitions.map(|p| log.end_offset(name, p, Isolation::ReadCommitted)).collect::<Result<_, _>>()?
-        }
+        StartSpec::Earliest => log.spans(&topic.spec)?.iter().map(|span| span.start).collect(),
+        StartSpec::Latest => log.spans(&topic.spec)?.iter().map(|span| span.stable).collect(),
         StartSpec::Timestamp(text) => {
             let at: jiff::Timestamp = text.parse().map_err(|error| {
                 refused(
@@ -110,9 +108,7 @@ fn check_held(
     log: &dyn Log,
 ) -> Result<(), Error> {
     let name = &topic.spec.name;
-    for (partition, &offset) in (0..).zip(offsets) {
-        let start = log.start_offset(name, partition)?;
-        let end = log.end_offset(name, partition, Isolation::ReadUncommitted)?;
+    for (partition, (&offset, Span { start, end, .. })) in offsets.iter().zip(log.spans(&topic.spec)?).enumerate() {
         if !(start..=end).contains(&offset) {
             let found =
                 format!("partition {partition} of {name} holds {start} to {end}, and is to be read from {offset}");

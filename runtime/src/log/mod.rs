@@ -92,6 +92,15 @@ pub enum Isolation {
     ReadUncommitted,
 }
 
+/// What a partition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub start: i64,
+    /// The end for readers of committed records.
+    pub stable: i64,
+    pub end: i64,
+}
+
 /// Where a reader starts. The topic id makes a topic that was made again under its name an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -169,6 +178,17 @@ pub trait Log: Send + Sync {
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error>;
     /// Behind the last record and marker. Under [`Isolation::ReadCommitted`] the last stable offset.
     fn end_offset(&self, topic: &str, partition: PartitionId, isolation: Isolation) -> Result<i64, Error>;
+    /// What each partition of a topic holds, from 0 on.
+    fn spans(&self, topic: &TopicSpec) -> Result<Vec<Span>, Error> {
+        let span = |partition| {
+            Ok(Span {
+                start: self.start_offset(&topic.name, partition)?,
+                stable: self.end_offset(&topic.name, partition, Isolation::ReadCommitted)?,
+                end: self.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?,
+            })
+        };
+        (0..topic.partitions as i32).map(span).collect()
+    }
     /// The first offset whose timestamp is at or after `timestamp_ms`; the end offset where there is none.
     fn offset_for_timestamp(&self, topic: &str, partition: PartitionId, timestamp_ms: i64) -> Result<i64, Error>;
     /// Truncates: removes the records before `offset` for ever.

@@ -24,7 +24,8 @@ use profile::Cluster;
 pub use profile::Profile;
 
 use super::{
-    Cleanup, Error, GroupPosition, Isolation, Log, Reader, TimestampBounds, TopicInfo, TopicRules, TopicSpec, Writer,
+    Cleanup, Error, GroupPosition, Isolation, Log, Reader, Span, TimestampBounds, TopicInfo, TopicRules, TopicSpec,
+    Writer,
 };
 use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId};
 
@@ -137,6 +138,15 @@ impl Log for Kafka {
 
     fn end_offset(&self, topic: &str, partition: PartitionId, isolation: Isolation) -> Result<i64, Error> {
         self.shared.offset(topic, partition, OffsetOf::End(isolation))
+    }
+
+    fn spans(&self, topic: &TopicSpec) -> Result<Vec<Span>, Error> {
+        let partitions: Vec<_> = (0..topic.partitions as i32).collect();
+        let all = |of| self.shared.admin.offsets(&topic.name, &partitions, of);
+        let (start, stable) = (all(OffsetOf::Start)?, all(OffsetOf::End(Isolation::ReadCommitted))?);
+        let end = all(OffsetOf::End(Isolation::ReadUncommitted))?;
+        let spans = start.into_iter().zip(stable).zip(end);
+        Ok(spans.map(|((start, stable), end)| Span { start, stable, end }).collect())
     }
 
     fn offset_for_timestamp(&self, topic: &str, partition: PartitionId, timestamp_ms: i64) -> Result<i64, Error> {
