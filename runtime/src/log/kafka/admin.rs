@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
@@ -20,8 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A partition between two leaders is asked again after this.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often what brokers say meanwhile is heard while an answer is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+
 pub struct Admin {
     client: Client,
+    /// The cluster has not answered yet: who is refused need not wait.
+    is_connecting: AtomicBool,
 }
 
 /// A topic as the cluster describes it.
@@ -54,7 +60,7 @@ impl Drop for Answer {
 
 impl Admin {
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, is_connecting: AtomicBool::new(true) }
     }
 
     /// How many brokers there are; the first question to a cluster.
@@ -69,6 +75,7 @@ impl Admin {
             let result = sys::rd_kafka_event_DescribeCluster_result(answer.0);
             sys::rd_kafka_DescribeCluster_result_nodes(result, &raw mut count);
         }
+        self.is_connecting.store(false, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -457,21 +464,40 @@ impl Admin {
             let patience = native::millis(PATIENCE);
             sys::rd_kafka_AdminOptions_set_request_timeout(options, patience, text.as_mut_ptr(), text.len());
             submit(rk, options, queue);
-            let event = sys::rd_kafka_queue_poll(queue, patience + 5_000);
+            let event = self.await_answer(queue);
             sys::rd_kafka_AdminOptions_destroy(options);
             sys::rd_kafka_queue_destroy(queue);
-            if event.is_null() {
-                return Err((Code::RD_KAFKA_RESP_ERR__TIMED_OUT, "no answer".to_owned()));
-            }
+            let event = event?;
             let answer = Answer(event);
             let code = sys::rd_kafka_event_error(event);
-            // Errors of brokers wait to be heard as well; nobody else serves this client.
-            self.client.serve(Duration::ZERO);
             if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return Err((code, text_of(sys::rd_kafka_event_error_string(event))));
             }
             self.client.events.set_trouble(None);
             Ok(answer)
+        }
+    }
+
+    /// # Safety
+    /// The queue lives.
+    unsafe fn await_answer(&self, queue: *mut sys::rd_kafka_queue_t) -> Result<*mut sys::rd_kafka_event_t, (Code, String)> {
+        let deadline = Instant::now() + PATIENCE + Duration::from_secs(5);
+        loop {
+            // SAFETY: the caller's promise.
+            let event = unsafe { sys::rd_kafka_queue_poll(queue, native::millis(LOOK)) };
+            // Errors of brokers wait to be heard as well; nobody else serves this client.
+            self.client.serve(Duration::ZERO);
+            if !event.is_null() {
+                return Ok(event);
+            }
+            // Later a broker that is coming up may refuse for a while what it takes then.
+            let refused = self.client.events.refused().filter(|_| self.is_connecting.load(Ordering::Relaxed));
+            if let Some((code, why)) = refused {
+                return Err((code, why));
+            }
+            if Instant::now() >= deadline {
+                return Err((Code::RD_KAFKA_RESP_ERR__TIMED_OUT, "no answer".to_owned()));
+            }
         }
     }
 
@@ -569,6 +595,9 @@ pub fn error(doing: &str, code: Code, text: &str, topic: Option<&str>) -> Error 
             found,
             remedy: "set transaction_timeout_ms of the cluster profile to at most the brokers' transaction.max.timeout.ms",
         },
+        (Code::RD_KAFKA_RESP_ERR__SSL, _) => {
+            Error::Denied { doing, found, remedy: "check security.protocol and the certificates of the cluster profile" }
+        }
         (Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, _) => {
             Error::Denied { doing, found, remedy: "check mechanism, user and password of the cluster profile" }
         }

@@ -32,6 +32,8 @@ pub struct Events {
     pub disconnects: AtomicU64,
     /// The newest trouble with brokers, until something works again.
     trouble: Mutex<Option<String>>,
+    /// A broker has refused who or what connects to it.
+    refused: Mutex<Option<(Code, String)>>,
     /// The id of each topic as this handle last learnt it, as librdkafka prints it.
     topic_ids: Mutex<HashMap<String, String>>,
     /// Raised at each change of `topic_ids`.
@@ -54,6 +56,7 @@ impl Events {
         Self {
             disconnects: AtomicU64::new(0),
             trouble: Mutex::default(),
+            refused: Mutex::default(),
             topic_ids: Mutex::default(),
             topic_changes: AtomicU64::new(0),
             on_delivery,
@@ -71,6 +74,10 @@ impl Events {
 
     pub fn set_trouble(&self, found: Option<String>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    pub fn refused(&self) -> Option<(Code, String)> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The topic's id as this handle last learnt it.
@@ -353,11 +360,15 @@ unsafe extern "C" fn on_log(rk: *const sys::rd_kafka_t, level: c_int, facility: 
     }
 }
 
-unsafe extern "C" fn on_error(_: *mut sys::rd_kafka_t, _code: c_int, reason: *const c_char, opaque: *mut c_void) {
+unsafe extern "C" fn on_error(_: *mut sys::rd_kafka_t, code: c_int, reason: *const c_char, opaque: *mut c_void) {
     // SAFETY: as in `on_log`.
     let (events, reason) = unsafe { (events(opaque), text_of(reason)) };
     tracing::debug!(target: "librdkafka", "{reason}");
     if let Some(events) = events {
+        let refusal = [Code::RD_KAFKA_RESP_ERR__AUTHENTICATION, Code::RD_KAFKA_RESP_ERR__SSL];
+        if let Some(code) = refusal.into_iter().find(|refusal| *refusal as c_int == code) {
+            *events.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((code, reason.clone()));
+        }
         events.set_trouble(Some(reason));
     }
 }

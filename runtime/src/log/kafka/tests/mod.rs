@@ -3,6 +3,7 @@
 //! `FOREBAY_KAFKA=host:port` points it at any cluster; else one is started (`tests/kafka`).
 
 mod conform;
+mod security;
 mod transactions;
 
 use std::sync::Arc;
