@@ -271,6 +271,9 @@ impl Producer {
         if known.is_none_or(|topic| !shared.is_current(&records.topic, topic.rules)) {
             self.open_topic(shared, &records.topic)?;
         }
+        if i64::from(records.partition) >= i64::from(self.topics[&records.topic].partitions) {
+            self.hear_of_growth(shared, &records.topic)?;
+        }
         let topic = &self.topics[&records.topic];
         shared.check_partition(&records.topic, records.partition, topic.partitions)?;
         let max = topic.rules.max_record_bytes;
@@ -280,6 +283,22 @@ impl Producer {
         if topic.rules.needs_key && records.keys.present().contains(&0) {
             let reason = "a record has no key, and the topic keeps the newest of each key";
             return Err(Error::InvalidRecord { topic: records.topic.clone(), reason });
+        }
+        Ok(())
+    }
+
+    /// A topic may have more partitions than this producer has heard of: by itself it asks every five minutes.
+    fn hear_of_growth(&mut self, shared: &Shared, name: &str) -> Result<(), Error> {
+        shared.topic(name)?;
+        self.open_topic(shared, name)?;
+        let mut metadata = ptr::null();
+        // SAFETY: a living producer and a topic of its own; what the answer holds is not looked at, and freed once.
+        unsafe {
+            let (rk, handle) = (self.client.rk(), self.topics[name].handle);
+            sys::rd_kafka_metadata(rk, 0, handle, &raw mut metadata, native::millis(self.patience));
+            if !metadata.is_null() {
+                sys::rd_kafka_metadata_destroy(metadata);
+            }
         }
         Ok(())
     }

@@ -60,3 +60,48 @@ fn a_cluster_that_does_not_answer_is_named() {
     assert_eq!(refused.kind(), crate::error::Kind::Retry);
     assert!(refused.to_string().contains("127.0.0.1:1"), "{refused}");
 }
+
+#[test]
+fn partitions_that_are_added_are_written_to_and_read_by_clients_that_knew_fewer() {
+    let Some(log) = connect() else { return };
+    let target = Target::for_tests().unwrap();
+    let topic = log.create_topic(&spec("grown")).unwrap();
+    log.produce(&record(&topic, "a")).unwrap();
+    target.tool("TopicCommand", &["--alter", "--topic", &topic.spec.name, "--partitions", "3"]).unwrap();
+    let mut batch = record(&topic, "b");
+    batch.partition = 2;
+    assert_eq!(log.produce(&batch).unwrap(), 0);
+    let mut reader = log.reader(Isolation::ReadCommitted).unwrap();
+    reader.assign(&[Assignment::new(&topic.spec.name, topic.id, 2, 0)]).unwrap();
+    while !reader.poll(PLENTY, PATIENCE, &mut batch).unwrap() {}
+    assert_eq!(batch.values.bytes(0), b"b");
+    batch.partition = 3;
+    assert!(matches!(log.produce(&batch), Err(Error::UnknownPartition { partitions: 3, .. })));
+}
+
+#[test]
+fn a_topic_of_forebays_own_is_refused_with_the_command_that_sets_its_setting_back() {
+    let Some(log) = connect() else { return };
+    let target = Target::for_tests().unwrap();
+    let name = format!("__forebay.{}", Uid::random());
+    let kept = TopicSpec { name: name.clone(), partitions: 2, cleanup: Cleanup::Delete, max_record_bytes: 1 << 20 };
+    log.create_topic(&kept).unwrap();
+    log.check_internal(&name, 2, Cleanup::Delete).unwrap();
+    let wrong = |partitions, cleanup| log.check_internal(&name, partitions, cleanup).unwrap_err().to_string();
+    assert!(wrong(3, Cleanup::Delete).contains("number of partitions is 2, and must be 3"));
+    assert!(wrong(2, Cleanup::Compact).contains("cleanup.policy is delete, and must be compact"));
+    for (setting, value) in
+        [("retention.ms", "1000000"), ("retention.bytes", "1000000"), ("unclean.leader.election.enable", "true")]
+    {
+        let config = |change: &str| {
+            let to = ["--alter", "--entity-type", "topics", "--entity-name", &name, "--add-config", change];
+            target.tool("kafka.admin.ConfigCommand", &to).unwrap();
+        };
+        config(&format!("{setting}={value}"));
+        let refused = wrong(2, Cleanup::Delete);
+        assert!(refused.contains(&format!("{setting} is {value}")), "{refused}");
+        let (_, back) = refused.split_once("--add-config ").unwrap();
+        config(back.trim_end_matches('`'));
+        log.check_internal(&name, 2, Cleanup::Delete).unwrap();
+    }
+}
