@@ -63,12 +63,23 @@ impl Client {
         Ok(())
     }
 
+    /// With all its records.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        let request = proto::DeleteTopicRequest { name: name.to_owned() };
+        self.topics().delete(request).await.map_err(status(format!("delete topic {name}")))?;
+        Ok(())
+    }
+
+    /// All that are not Forebay's own.
+    pub async fn list_topics(&self) -> Result<Vec<proto::Topic>, Error> {
+        let request = proto::ListTopicsRequest { internal: false };
+        Ok(self.topics().list(request).await.map_err(status("list topics"))?.into_inner().topics)
+    }
+
     /// Per partition the first offset held and the end offset.
     pub async fn offsets(&self, topic: &str) -> Result<Vec<(i64, i64)>, Error> {
         let doing = format!("list the offsets of topic {topic}");
-        let request = proto::ListTopicsRequest { internal: true };
-        let answer = self.topics().list(request).await.map_err(status(doing.clone()))?.into_inner();
-        let found = answer.topics.into_iter().find(|found| found.name == topic);
+        let found = self.list_topics().await?.into_iter().find(|found| found.name == topic);
         let found = found.ok_or_else(|| failed(doing, tonic::Code::NotFound, &"there is no such topic"))?;
         let mut partitions = found.partitions;
         partitions.sort_by_key(|partition| partition.partition);
@@ -119,6 +130,25 @@ impl Client {
     pub async fn apply(&self, spec: &str) -> Result<proto::ApplyJobResponse, Error> {
         let request = proto::ApplyJobRequest { spec: spec.to_owned(), expected_revision: None };
         Ok(self.jobs().apply(request).await.map_err(status("apply a job"))?.into_inner())
+    }
+
+    /// What applying a spec would do.
+    pub async fn plan(&self, spec: &str) -> Result<proto::Plan, Error> {
+        let request = proto::PlanJobRequest { spec: spec.to_owned() };
+        let answer = self.jobs().plan(request).await.map_err(status("plan a job"))?;
+        Ok(answer.into_inner().plan.unwrap_or_default())
+    }
+
+    pub async fn stop_job(&self, name: &str) -> Result<(), Error> {
+        let request = proto::StopJobRequest { name: name.to_owned() };
+        self.jobs().stop(request).await.map_err(status(format!("stop job {name}")))?;
+        Ok(())
+    }
+
+    pub async fn delete_job(&self, name: &str) -> Result<(), Error> {
+        let request = proto::DeleteJobRequest { name: name.to_owned() };
+        self.jobs().delete(request).await.map_err(status(format!("delete job {name}")))?;
+        Ok(())
     }
 
     pub async fn jobs_running(&self) -> Result<Vec<proto::Job>, Error> {

@@ -17,6 +17,9 @@ struct Arguments {
     /// Generated order events.
     #[arg(long, default_value_t = 300_000)]
     records: usize,
+    /// Keep all topics on this Kafka cluster instead of the embedded log; the show's own are deleted there.
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
     /// Leave the server running at the end.
     #[arg(long)]
     keep: bool,
@@ -46,6 +49,7 @@ fn options(arguments: Arguments) -> Result<Options, Failure> {
     Ok(Options {
         speed: arguments.speed.0,
         generated: arguments.records,
+        kafka: arguments.kafka,
         keep: arguments.keep,
         binary: arguments.forebay.or_else(beside).ok_or("--forebay must say where the server's binary is")?,
         guests: cache.join("guests"),

@@ -43,36 +43,39 @@ pub enum Kind {
     Liquidity { sink: String, ticks: String },
 }
 
-/// The generated market through both examples.
-pub fn generated(input: Generated) -> Vec<Pipeline> {
+/// The generated market through both examples. Names of jobs and topics begin with `prefix`: a log may be shared.
+pub fn generated(mut input: Generated, prefix: &str) -> Vec<Pipeline> {
+    for topic in [&mut input.orders.topic, &mut input.instruments.topic] {
+        *topic = format!("{prefix}{topic}");
+    }
     let orders = Arc::new(with_heartbeats(input.orders));
     let instruments = Arc::new(input.instruments);
-    let enriched = Kind::Enrichment { instruments, sink: "enriched".to_owned() };
-    let summaries = Kind::Liquidity { sink: "liquidity".to_owned(), ticks: "liquidity-ticks".to_owned() };
+    let enriched = Kind::Enrichment { instruments, sink: format!("{prefix}enriched") };
+    let summaries = Kind::Liquidity { sink: format!("{prefix}liquidity"), ticks: format!("{prefix}liquidity-ticks") };
     vec![
-        Pipeline::new(include_str!("../jobs/enrichment.yaml"), Arc::clone(&orders), enriched),
-        Pipeline::new(include_str!("../jobs/liquidity.yaml"), orders, summaries),
+        Pipeline::new(include_str!("../jobs/enrichment.yaml"), prefix, Arc::clone(&orders), enriched),
+        Pipeline::new(include_str!("../jobs/liquidity.yaml"), prefix, orders, summaries),
     ]
 }
 
 /// The real events through both examples: by order id, and by price level.
-pub fn bitstamp(events: &[Order], partitions: usize) -> Vec<Pipeline> {
-    let by_id = keyed_by("bitstamp-orders", partitions, events, |order| order.id.to_string());
-    let by_level = keyed_by("bitstamp-levels", partitions, events, |order| crate::decimal::format(order.price));
-    let mut instruments = Partitioned::new("bitstamp-instruments", partitions);
+pub fn bitstamp(events: &[Order], partitions: usize, prefix: &str) -> Vec<Pipeline> {
+    let named = |name: &str| format!("{prefix}bitstamp-{name}");
+    let by_id = keyed_by(&named("orders"), partitions, events, |order| order.id.to_string());
+    let by_level = keyed_by(&named("levels"), partitions, events, |order| crate::decimal::format(order.price));
+    let mut instruments = Partitioned::new(&named("instruments"), partitions);
     let mut known = HashSet::new();
     for order in events.iter().filter(|order| known.insert(order.id)) {
         let instrument = real::instrument(order.exchange_timestamp);
         let (key, value) = (order.id.to_string().into_bytes(), instrument.json().into_bytes());
         instruments.push(Record { key: Some(key), value: Some(value), timestamp_ms: order.timestamp });
     }
-    let (instruments, sink) = (Arc::new(instruments), "bitstamp-enriched".to_owned());
-    let summaries =
-        Kind::Liquidity { sink: "bitstamp-liquidity".to_owned(), ticks: "bitstamp-liquidity-ticks".to_owned() };
+    let enriched = Kind::Enrichment { instruments: Arc::new(instruments), sink: named("enriched") };
+    let summaries = Kind::Liquidity { sink: named("liquidity"), ticks: named("liquidity-ticks") };
     let (by_id, by_level) = (Arc::new(with_heartbeats(by_id)), Arc::new(with_heartbeats(by_level)));
     vec![
-        Pipeline::new(include_str!("../jobs/bitstamp-enrichment.yaml"), by_id, Kind::Enrichment { instruments, sink }),
-        Pipeline::new(include_str!("../jobs/bitstamp-liquidity.yaml"), by_level, summaries),
+        Pipeline::new(include_str!("../jobs/bitstamp-enrichment.yaml"), prefix, by_id, enriched),
+        Pipeline::new(include_str!("../jobs/bitstamp-liquidity.yaml"), prefix, by_level, summaries),
     ]
 }
 
@@ -93,9 +96,10 @@ pub fn with_heartbeats(mut input: Partitioned) -> Partitioned {
 }
 
 impl Pipeline {
-    fn new(spec: &str, orders: Arc<Partitioned>, kind: Kind) -> Self {
+    fn new(spec: &str, prefix: &str, orders: Arc<Partitioned>, kind: Kind) -> Self {
+        let spec = spec.replace("topic: ", &format!("topic: {prefix}")).replace("name: ", &format!("name: {prefix}"));
         let job = spec.lines().find_map(|line| line.strip_prefix("name: ")).unwrap_or_default().to_owned();
-        Self { job, spec: spec.to_owned(), orders, kind }
+        Self { job, spec, orders, kind }
     }
 
     /// Topics that must exist before the job is applied.

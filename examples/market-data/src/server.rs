@@ -25,6 +25,10 @@ pub struct Server {
     binary: PathBuf,
     folder: PathBuf,
     pub address: String,
+    /// Beside those that say where data are and where it listens.
+    arguments: Vec<String>,
+    /// A variable that only it sees.
+    secret: Option<(String, String)>,
     child: Option<Child>,
 }
 
@@ -59,7 +63,23 @@ impl Server {
     pub fn new(binary: &Path, folder: &Path) -> Result<Self, Error> {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = port.map_err(|found| Error::Io { doing: "find a free port".to_owned(), found })?.to_string();
-        Ok(Self { binary: binary.to_owned(), folder: folder.to_owned(), address, child: None })
+        let (binary, folder) = (binary.to_owned(), folder.to_owned());
+        Ok(Self { binary, folder, address, arguments: Vec::new(), secret: None, child: None })
+    }
+
+    /// Over a Kafka cluster, apart from the jobs of others there.
+    #[must_use]
+    pub fn on_kafka(mut self, bootstrap: &str, namespace: &str) -> Self {
+        self.arguments = ["--kafka", bootstrap, "--namespace", namespace].map(str::to_owned).into();
+        self
+    }
+
+    /// Over the cluster that a profile describes, whose secret stands in the environment.
+    #[must_use]
+    pub fn on_cluster(mut self, profile: &Path, (variable, secret): (&str, &str)) -> Self {
+        self.arguments = vec!["--cluster".to_owned(), profile.display().to_string()];
+        self.secret = Some((variable.to_owned(), secret.to_owned()));
+        self
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -82,6 +102,7 @@ impl Server {
         let doubled = log.try_clone().map_err(|found| Error::Io { doing: "open the log twice".to_owned(), found })?;
         let mut command = Command::new(&self.binary);
         command.arg("dev").arg("--data-dir").arg(self.data_dir()).args(["--listen", &self.address]);
+        command.args(&self.arguments).envs(self.secret.clone());
         command.stdin(Stdio::null()).stdout(log).stderr(doubled).env_remove("FOREBAY_FAILPOINT");
         if let Some(failpoint) = failpoint {
             command.env("FOREBAY_FAILPOINT", &failpoint.setting);
@@ -123,6 +144,16 @@ impl Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Asks the process to end (SIGTERM) and waits until it has; kills it where it does not.
+    pub async fn stop(&mut self, patience: Duration) -> bool {
+        let Some(id) = self.process_id().and_then(|id| i32::try_from(id).ok()) else { return true };
+        // SAFETY: a signal to a child of ours that has not been waited for.
+        unsafe { libc::kill(id, libc::SIGTERM) };
+        let ended = self.died(patience).await;
+        self.kill();
+        ended
     }
 
     /// Waits until the process has died at its failpoint; false where it still lives after `patience`.

@@ -2,13 +2,29 @@
 
 use std::process::{Command, Stdio};
 
+use kafka_cluster::Target;
+
 #[test]
 fn the_show_proves_itself() {
+    show(&["--records", "60000"]);
+}
+
+/// Twice: the second time finds nothing that the first has left.
+#[test]
+fn the_show_proves_itself_on_kafka_as_often_as_it_is_run() {
+    let Some(target) = Target::for_tests() else { return };
+    for _ in 0..2 {
+        show(&["--records", "30000", "--kafka", target.bootstrap()]);
+    }
+}
+
+fn show(arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(cache().join("guests"), folder.path().join("guests")).unwrap();
     let show = Command::new(e2e::binary("market-data-show"))
-        .args(["--speed", "max", "--records", "60000", "--cache"])
+        .args(["--speed", "max", "--cache"])
         .arg(folder.path())
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .unwrap();

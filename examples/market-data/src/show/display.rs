@@ -29,7 +29,7 @@ impl Figures {
         let tasks = || job.tasks.iter();
         let modules = tasks().flat_map(|task| &task.modules).map(|module| module.version.clone());
         Self {
-            job: job.name.clone(),
+            job: super::short(&job.name).to_owned(),
             records: tasks().map(|task| task.records_in).sum(),
             lag: tasks().map(|task| task.lag).sum(),
             watermark_ns: tasks().map(|task| task.watermark_ns).min().unwrap_or(i64::MIN),

@@ -34,6 +34,9 @@ const KILL_AT: f64 = 0.7;
 /// come too late, however fast the rest goes.
 const HOLD_FOR_SWAP: f64 = 0.6;
 const HOLD_FOR_KILL: f64 = 0.85;
+/// Of the show's jobs and topics on a cluster that others use too.
+const NAMESPACE: &str = "market-data-show";
+const PREFIX: &str = "forebay-show-";
 /// Without any progress for this long something is wrong.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -43,6 +46,8 @@ pub struct Options {
     /// Event time passes this many times as fast as the clock; `None` = as fast as it goes.
     pub speed: Option<f64>,
     pub generated: usize,
+    /// `bootstrap.servers` of the cluster that holds the topics; `None` = the embedded log.
+    pub kafka: Option<String>,
     pub keep: bool,
     pub binary: PathBuf,
     pub guests: PathBuf,
@@ -55,19 +60,43 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
     let _ = std::fs::remove_dir_all(&options.folder);
     std::fs::create_dir_all(&options.folder)?;
     let mut server = Server::new(&options.binary, &options.folder)?;
+    if let Some(bootstrap) = &options.kafka {
+        server = server.on_kafka(bootstrap, NAMESPACE);
+    }
     let failpoint = Failpoint::on_demand("epoch-open", &options.folder);
     let client = server.start(Some(&failpoint)).await?;
-    println!("forebay dev on {}, data in {}", server.address, server.data_dir().display());
+    let topics = options.kafka.as_ref().map_or(String::new(), |bootstrap| format!(", topics on Kafka at {bootstrap}"));
+    println!("forebay dev on {}, data in {}{topics}", server.address, server.data_dir().display());
+    if options.kafka.is_some() {
+        // An earlier show may have been interrupted.
+        clean(&client).await?;
+    }
 
     deploy(&client, &pipelines, options).await?;
     let mut show = Show::begin(client, pipelines, options.speed, server);
     show.play(&failpoint).await?;
     let good = show.prove().await?;
-    farewell(&mut show.server, options.keep);
+    if options.kafka.is_some() && !options.keep {
+        clean(&show.client).await?;
+    }
+    farewell(&mut show.server, options.keep, &show.pipelines);
     Ok(good)
 }
 
+/// Deletes what shows have left on a cluster: their jobs, and the topics that carry their name.
+async fn clean(client: &Client) -> Result<(), Failure> {
+    for job in client.jobs_running().await? {
+        client.delete_job(&job.name).await?;
+    }
+    for topic in client.list_topics().await?.iter().filter(|topic| topic.name.starts_with(PREFIX)) {
+        client.delete_topic(&topic.name).await?;
+    }
+    Ok(())
+}
+
 fn prepare_input(options: &Options) -> Result<Vec<Pipeline>, Failure> {
+    // What is on a cluster must be seen to be the show's.
+    let prefix = if options.kafka.is_some() { PREFIX } else { "" };
     let settings = Settings {
         seed: SEED,
         records: options.generated,
@@ -78,7 +107,7 @@ fn prepare_input(options: &Options) -> Result<Vec<Pipeline>, Failure> {
         late: 0.01,
         malformed: 0.002,
     };
-    let mut pipelines = pipeline::generated(generator::generate(&settings));
+    let mut pipelines = pipeline::generated(generator::generate(&settings), prefix);
     println!(
         "generated: {} order events of {SYMBOLS} symbols (Zipf) over {PARTITIONS} partitions, 1 % late, 0.2 % malformed",
         thousands(settings.records as u64)
@@ -89,7 +118,7 @@ fn prepare_input(options: &Options) -> Result<Vec<Pipeline>, Failure> {
             "real:      {} order events, Bitstamp BTC/USD, keyed by order id and by price level",
             thousands(events.len() as u64)
         );
-        pipelines.extend(pipeline::bitstamp(&events, PARTITIONS));
+        pipelines.extend(pipeline::bitstamp(&events, PARTITIONS, prefix));
     } else {
         println!("real:      {} is not there: generated events only", options.orders_csv.display());
     }
@@ -120,7 +149,7 @@ async fn deploy(client: &Client, pipelines: &[Pipeline], options: &Options) -> R
         if let Some(refusal) = refusals.first() {
             return Err(format!("apply job {}: {}: {}", pipeline.job, refusal.place, refusal.found).into());
         }
-        println!("applied    job {}", pipeline.job);
+        println!("applied    job {}", short(&pipeline.job));
     }
     wait_for_instruments(client, pipelines).await
 }
@@ -318,7 +347,8 @@ async fn swap_liquidity(client: Client, jobs: Vec<String>) -> Result<Vec<String>
         let pauses = swap.tasks.iter().map(|task| format!("{:.1} ms", task.pause_us as f64 / 1e3));
         let tried: u64 = swap.tasks.iter().map(|task| task.values_tried).sum();
         notes.push(format!(
-            "swapped liquidity@1.0.0 for @2.0.0 in job {job}: gap {} per task, {} values migrated on trial, state kept",
+            "swapped liquidity@1.0.0 for @2.0.0 in job {}: gap {} per task, {} values migrated on trial, state kept",
+            short(&job),
             pauses.collect::<Vec<_>>().join(" and "),
             thousands(tried)
         ));
@@ -340,21 +370,28 @@ fn fail_with_its_task(job: &Job) -> Result<(), Failure> {
 fn print_verdict(job: &str, verdict: &Verdict) {
     let mark = if verdict.is_good() { "ok   " } else { "WRONG" };
     let differences = if verdict.is_good() { String::new() } else { format!(", {} differ", verdict.differences) };
-    println!("  {mark} {job:<20} {:<36} {:>9} compared{differences}", verdict.what, thousands(verdict.compared as u64));
+    let (job, what) = (short(job), verdict.what.replace(PREFIX, ""));
+    println!("  {mark} {job:<20} {what:<36} {:>9} compared{differences}", thousands(verdict.compared as u64));
     verdict.told.iter().for_each(|told| println!("      {told}"));
 }
 
-fn farewell(server: &mut Server, keep: bool) {
+/// A job's name without what a cluster needs.
+fn short(name: &str) -> &str {
+    name.strip_prefix(PREFIX).unwrap_or(name)
+}
+
+fn farewell(server: &mut Server, keep: bool, pipelines: &[Pipeline]) {
     if !keep {
         println!("\nrun again with --keep to leave the server running and look around");
         return;
     }
     let at = format!("--server {}", server.address);
     println!("\nthe server runs on as process {}; look around with:", server.process_id().unwrap_or_default());
-    for command in
-        ["job list", "job get liquidity", "module list", "dlq list liquidity", "topic consume liquidity-ticks"]
-    {
-        println!("  forebay {at} {command}");
-    }
+    let Some(Pipeline { job, .. }) = pipelines.iter().find(|pipeline| pipeline.is_liquidity()) else { return };
+    println!("  forebay {at} job list");
+    println!("  forebay {at} job get {job}");
+    println!("  forebay {at} module list");
+    println!("  forebay {at} dlq list {job}");
+    println!("  forebay {at} topic consume {job}-ticks");
     server.leave_running();
 }

@@ -46,7 +46,7 @@ pub fn pipelines(seed: u64, records: usize, span_ms: i64) -> Vec<Pipeline> {
         late: 0.02,
         malformed: 0.01,
     };
-    pipeline::generated(generate(&settings))
+    pipeline::generated(generate(&settings), "")
 }
 
 /// Modules, topics, reference data and jobs; returns once the reference data is read.
