@@ -1,0 +1,82 @@
+//! The checker's producer in the background, for as long as a scenario needs input.
+//!
+//! It runs in short pieces, each a producer of its own name that makes sure that all it sent is there once: so the
+//! input has an end soon after it is asked for one, and is never in doubt.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::binaries;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub bootstrap: String,
+    pub topic: String,
+    /// Records a second.
+    pub rate: u64,
+    pub keys: u64,
+    /// Malformed ones per thousand.
+    pub poison: u32,
+    pub seed: u64,
+    /// Of one piece, seconds.
+    pub piece_s: u64,
+    /// A number that no earlier feed of the topic had: producers are named after it.
+    pub from: u64,
+}
+
+pub struct Feed {
+    stop: Arc<AtomicBool>,
+    feeding: JoinHandle<Result<u64, String>>,
+}
+
+impl Feed {
+    /// # Errors
+    /// The checker is not built.
+    pub fn start(input: Input) -> Result<Feed, String> {
+        let program = binaries::program("forebay-checker")?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let feeding = tokio::spawn(async move {
+            let (mut sent, mut piece) = (0, 0);
+            while !stopped.load(Ordering::Relaxed) {
+                sent += send_piece(&program, &input, piece).await?;
+                piece += 1;
+            }
+            Ok(sent)
+        });
+        Ok(Feed { stop, feeding })
+    }
+
+    /// Ends with the piece at hand. Answers how many records there are.
+    ///
+    /// # Errors
+    /// The checker's: the input is not what it should be.
+    pub async fn stop(self) -> Result<u64, String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.feeding.await.map_err(|error| format!("feed: {error}"))?
+    }
+}
+
+async fn send_piece(program: &PathBuf, input: &Input, piece: u64) -> Result<u64, String> {
+    let Input { bootstrap, topic, rate, keys, poison, seed, piece_s, from } = input;
+    let records = rate * piece_s;
+    let mut command = Command::new(program);
+    command.args(["produce", "--bootstrap", bootstrap, "--topic", topic, "--producer", &format!("p{from}-{piece}")]);
+    for (name, value) in [("--records", records), ("--rate", *rate), ("--keys", *keys), ("--seed", *seed)] {
+        command.args([name, &value.to_string()]);
+    }
+    command.args(["--poison", &poison.to_string(), "--patience", "300"]);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.map_err(|error| format!("run {}: {error}", program.display()))?;
+    if output.status.success() {
+        return Ok(records);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    Err(format!("feed {topic}: {}", said.trim()))
+}

@@ -1,0 +1,53 @@
+//! Brokers that die or stand still. The server lives through it all.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::block_in_place;
+use tokio::time::sleep;
+
+use crate::bed::Bed;
+
+/// kill -9 of each node in turn.
+///
+/// # Errors
+/// The broker or the job does not come back.
+pub async fn kill(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
+    let mut recoveries = Vec::new();
+    let ground = bed.ground;
+    for round in 0..rounds {
+        let node = 1 + round % ground.cluster.len();
+        bed.linger(300).await;
+        block_in_place(|| ground.cluster.kill(node))?;
+        bed.linger(3_000).await;
+        block_in_place(|| ground.cluster.up(node))?;
+        recoveries.push(after(bed).await?);
+    }
+    Ok(recoveries)
+}
+
+/// SIGSTOP, and SIGCONT some seconds later.
+///
+/// # Errors
+/// The job does not come back.
+pub async fn pause(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
+    let mut recoveries = Vec::new();
+    let ground = bed.ground;
+    for round in 0..rounds {
+        let node = 1 + round % ground.cluster.len();
+        bed.linger(300).await;
+        ground.cluster.pause(node)?;
+        // sleep: longer than a request may take
+        sleep(Duration::from_millis(3_000 + bed.random.below(3_000))).await;
+        ground.cluster.resume(node)?;
+        recoveries.push(after(bed).await?);
+    }
+    Ok(recoveries)
+}
+
+async fn after(bed: &mut Bed<'_>) -> Result<Duration, String> {
+    let mark = bed.watch.mark(Instant::now())?;
+    let recovery = bed.new_output(&mark).await?;
+    bed.running().await?;
+    bed.tick();
+    Ok(recovery)
+}

@@ -1,0 +1,153 @@
+//! The harms, one function each: it does its rounds to a job that has input, and returns when the job writes again.
+//!
+//! Whether anything was lost or doubled is not asked here: that is the checker's part, when the input has ended.
+
+pub mod brokers;
+pub mod damage;
+pub mod failpoints;
+pub mod kills;
+pub mod network;
+pub mod operators;
+pub mod refusals;
+pub mod swaps;
+pub mod transactions;
+pub mod zombies;
+
+use std::time::Duration;
+
+use crate::bed::Bed;
+use crate::judge::Guest;
+
+/// A kind of harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    KillAtRandom,
+    KillAtFailpoints,
+    KillInSwap,
+    Zombie,
+    BrokerKill,
+    BrokerPause,
+    ConnectionsCut,
+    ConnectionsSlow,
+    ConnectionsHalfOpen,
+    CoordinatorAway,
+    TransactionTimeout,
+    ProduceHeld,
+    EndLate,
+    EndUnanswered,
+    AnswersLost,
+    GroupOffsets,
+    StoreWiped,
+    StoreOlder,
+    SwapUnderFaults,
+}
+
+impl Scenario {
+    pub const ALL: [Scenario; 19] = [
+        Scenario::KillAtRandom,
+        Scenario::KillAtFailpoints,
+        Scenario::KillInSwap,
+        Scenario::Zombie,
+        Scenario::BrokerKill,
+        Scenario::BrokerPause,
+        Scenario::ConnectionsCut,
+        Scenario::ConnectionsSlow,
+        Scenario::ConnectionsHalfOpen,
+        Scenario::CoordinatorAway,
+        Scenario::TransactionTimeout,
+        Scenario::ProduceHeld,
+        Scenario::EndLate,
+        Scenario::EndUnanswered,
+        Scenario::AnswersLost,
+        Scenario::GroupOffsets,
+        Scenario::StoreWiped,
+        Scenario::StoreOlder,
+        Scenario::SwapUnderFaults,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Scenario::KillAtRandom => "kill-at-random",
+            Scenario::KillAtFailpoints => "kill-at-failpoints",
+            Scenario::KillInSwap => "kill-in-swap",
+            Scenario::Zombie => "zombie",
+            Scenario::BrokerKill => "broker-kill",
+            Scenario::BrokerPause => "broker-pause",
+            Scenario::ConnectionsCut => "connections-cut",
+            Scenario::ConnectionsSlow => "connections-slow",
+            Scenario::ConnectionsHalfOpen => "connections-half-open",
+            Scenario::CoordinatorAway => "coordinator-away",
+            Scenario::TransactionTimeout => "transaction-timeout",
+            Scenario::ProduceHeld => "produce-held",
+            Scenario::EndLate => "end-late",
+            Scenario::EndUnanswered => "end-unanswered",
+            Scenario::AnswersLost => "answers-lost",
+            Scenario::GroupOffsets => "group-offsets",
+            Scenario::StoreWiped => "store-wiped",
+            Scenario::StoreOlder => "store-older",
+            Scenario::SwapUnderFaults => "swap-under-faults",
+        }
+    }
+
+    pub fn about(self) -> &'static str {
+        match self {
+            Scenario::KillAtRandom => "kill -9 at a random moment",
+            Scenario::KillAtFailpoints => {
+                "kill -9 at each named place of the record's way, of recovery and of a job's life"
+            }
+            Scenario::KillInSwap => "kill -9 at each named place of a swap",
+            Scenario::Zombie => "SIGSTOP, takeover by a second process, SIGCONT: the first must give way and say so",
+            Scenario::BrokerKill => "kill -9 of the broker, and start it again",
+            Scenario::BrokerPause => "SIGSTOP of the broker for seconds",
+            Scenario::ConnectionsCut => "all connections cut, several times in a row",
+            Scenario::ConnectionsSlow => "20 to 200 ms more each way, and cuts meanwhile",
+            Scenario::ConnectionsHalfOpen => "connections that take everything and say nothing",
+            Scenario::CoordinatorAway => "no answer from the transaction coordinator, all else well",
+            Scenario::TransactionTimeout => "the process stands still for longer than a transaction may take",
+            Scenario::ProduceHeld => "records held back for longer than a transaction may take, then let go",
+            Scenario::EndLate => "the end of a transaction arrives after its retry, inside a later one",
+            Scenario::EndUnanswered => "the answer to the end of a transaction is lost with its connection",
+            Scenario::AnswersLost => "the same for every other request of a transaction",
+            Scenario::GroupOffsets => "the group's offsets reset, then the group deleted: must not matter",
+            Scenario::StoreWiped => "the local store gone",
+            Scenario::StoreOlder => "the local store replaced by an older copy of itself",
+            Scenario::SwapUnderFaults => "a swap or roll-back while a fault is done, one fault after the other",
+        }
+    }
+
+    /// The guest whose job it needs.
+    pub fn guest(self) -> Guest {
+        match self {
+            Scenario::KillInSwap | Scenario::SwapUnderFaults => Guest::Counter,
+            _ => Guest::Checked,
+        }
+    }
+
+    /// Does the rounds. Answers how long each kept the job from new output.
+    ///
+    /// # Errors
+    /// The job did not come back, or not as it should.
+    pub async fn run(self, bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
+        match self {
+            Scenario::KillAtRandom => kills::at_random(bed, rounds).await,
+            Scenario::KillAtFailpoints => failpoints::everywhere(bed, rounds).await,
+            Scenario::KillInSwap => failpoints::in_swap(bed, rounds).await,
+            Scenario::Zombie => zombies::take_turns(bed, rounds).await,
+            Scenario::BrokerKill => brokers::kill(bed, rounds).await,
+            Scenario::BrokerPause => brokers::pause(bed, rounds).await,
+            Scenario::ConnectionsCut => network::cut(bed, rounds).await,
+            Scenario::ConnectionsSlow => network::slow(bed, rounds).await,
+            Scenario::ConnectionsHalfOpen => network::half_open(bed, rounds).await,
+            Scenario::CoordinatorAway => network::coordinator_away(bed, rounds).await,
+            Scenario::TransactionTimeout => transactions::time_out(bed, rounds).await,
+            Scenario::ProduceHeld => transactions::produce_held(bed, rounds).await,
+            Scenario::EndLate => transactions::end_late(bed, rounds).await,
+            Scenario::EndUnanswered => transactions::end_unanswered(bed, rounds).await,
+            Scenario::AnswersLost => transactions::answers_lost(bed, rounds).await,
+            Scenario::GroupOffsets => operators::group_offsets(bed, rounds).await,
+            Scenario::StoreWiped => damage::store_wiped(bed, rounds).await,
+            Scenario::StoreOlder => damage::store_older(bed, rounds).await,
+            Scenario::SwapUnderFaults => swaps::under_faults(bed, rounds).await,
+        }
+    }
+}

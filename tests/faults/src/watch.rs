@@ -1,0 +1,160 @@
+//! Sees what is committed as soon as it can be seen: how long a job that was harmed gave nothing new.
+//!
+//! A measure, not a judge: it looks at coordinates only. It goes past the proxies.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::ground::client;
+
+const POLL: Duration = Duration::from_millis(100);
+const ASK: Duration = Duration::from_secs(10);
+
+pub struct Watch {
+    shared: Arc<Shared>,
+    topic: String,
+    partitions: i32,
+    /// Sees uncommitted records too.
+    asking: BaseConsumer,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    seen: Mutex<Seen>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Committed records so far.
+    count: u64,
+    /// What stands behind these ends is new.
+    mark: Vec<i64>,
+    /// When the first that is new was seen.
+    first: Option<Instant>,
+}
+
+/// Where the output ended when something was done to its job.
+pub struct Mark {
+    at: Instant,
+}
+
+impl Watch {
+    /// Follows a topic from its start.
+    ///
+    /// # Errors
+    /// Kafka's.
+    pub fn start(bootstrap: &str, topic: &str, partitions: i32) -> Result<Watch, String> {
+        let doing = || format!("watch {topic}");
+        let consumer = |isolation: &str| -> Result<BaseConsumer, String> {
+            let mut config = client(bootstrap);
+            config.set("group.id", "forebay-faults").set("enable.auto.commit", "false");
+            config.set("isolation.level", isolation).set("fetch.wait.max.ms", "50");
+            config.create().map_err(|error| format!("{}: {error}", doing()))
+        };
+        let watching = consumer("read_committed")?;
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..partitions {
+            let added = assignment.add_partition_offset(topic, partition, Offset::Offset(0));
+            added.map_err(|error| format!("{}: {error}", doing()))?;
+        }
+        watching.assign(&assignment).map_err(|error| format!("{}: {error}", doing()))?;
+        let shared = Arc::new(Shared::default());
+        let thread = std::thread::Builder::new().name("watch".to_owned());
+        let watcher = Arc::clone(&shared);
+        let thread =
+            thread.spawn(move || watcher.follow(&watching)).map_err(|error| format!("{}: {error}", doing()))?;
+        let asking = consumer("read_uncommitted")?;
+        Ok(Watch { shared, topic: topic.to_owned(), partitions, asking, thread: Some(thread) })
+    }
+
+    pub fn committed(&self) -> u64 {
+        self.shared.seen().count
+    }
+
+    /// From here on, and measured from `at`, output is new.
+    ///
+    /// # Errors
+    /// Kafka's.
+    pub fn mark(&self, at: Instant) -> Result<Mark, String> {
+        let end = |partition| {
+            let asked = self.asking.fetch_watermarks(&self.topic, partition, ASK);
+            asked.map(|(_, end)| end).map_err(|error| format!("ask for the end of {}/{partition}: {error}", self.topic))
+        };
+        let ends = tokio::task::block_in_place(|| (0..self.partitions).map(end).collect::<Result<Vec<_>, _>>())?;
+        let mut seen = self.shared.seen();
+        (seen.mark, seen.first) = (ends, None);
+        Ok(Mark { at })
+    }
+
+    /// How long after the mark's moment the first new output was there.
+    ///
+    /// # Errors
+    /// There is none within `patience`.
+    pub async fn new_output(&self, mark: &Mark, patience: Duration) -> Result<Duration, String> {
+        let waited = timeout(patience, async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if let Some(first) = self.shared.seen().first {
+                    return first.saturating_duration_since(mark.at);
+                }
+                changed.await;
+            }
+        });
+        waited.await.map_err(|_| format!("wait for new output in {}: none after {} s", self.topic, patience.as_secs()))
+    }
+
+    /// # Errors
+    /// There are not so many within `patience`.
+    pub async fn wait_for(&self, count: u64, patience: Duration) -> Result<(), String> {
+        let waited = timeout(patience, async {
+            loop {
+                let changed = self.shared.changed.notified();
+                if self.committed() >= count {
+                    return;
+                }
+                changed.await;
+            }
+        });
+        let found = || format!("wait for {count} records in {}: there are {}", self.topic, self.committed());
+        waited.await.map_err(|_| found())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follow(&self, consumer: &BaseConsumer) {
+        while !self.stop.load(Ordering::Relaxed) {
+            // Brokers that are away are what the tests are about: it goes on.
+            let Some(Ok(message)) = consumer.poll(POLL) else { continue };
+            let mut seen = self.seen();
+            seen.count += 1;
+            let is_new = seen.mark.get(message.partition() as usize).is_some_and(|end| message.offset() >= *end);
+            if is_new && seen.first.is_none() {
+                seen.first = Some(Instant::now());
+            }
+            drop(seen);
+            self.changed.notify_waiters();
+        }
+    }
+}
