@@ -187,7 +187,9 @@ mod tests {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let calls = text.split(concat!("failpoint", "(\"")).skip(1);
-                called.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+                let names = calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+                // The tests of how a setting is read give more than a name.
+                called.extend(names.filter(|name| !name.contains(':')));
             }
         }
     }

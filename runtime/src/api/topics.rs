@@ -15,9 +15,8 @@ use super::proto::consume_request::Start;
 use super::proto::topics_server::Topics as Service;
 use super::proto::{
     ConsumeRequest, ConsumeResponse, ConsumedRecord, CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest,
-    DeleteTopicResponse, Header,
-    ListTopicsRequest, ListTopicsResponse, Partition, ProduceRequest, ProduceResponse, ProducedPartition, Record,
-    Topic,
+    DeleteTopicResponse, Header, ListTopicsRequest, ListTopicsResponse, Partition, ProduceRequest, ProduceResponse,
+    ProducedPartition, Record, Topic,
 };
 use crate::job::manager::Manager;
 use crate::log::{Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, Span, TopicInfo, TopicSpec};

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use forebay::api::client::Client;
 use forebay::api::proto::consume_request::Start;
 use forebay::api::proto::{
-    ConsumeRequest, ConsumedRecord, CreateTopicRequest, DeleteTopicRequest, Header, ListTopicsRequest, ProduceRequest, Record, Topic,
+    ConsumeRequest, ConsumedRecord, CreateTopicRequest, DeleteTopicRequest, Header, ListTopicsRequest, ProduceRequest,
+    Record, Topic,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};

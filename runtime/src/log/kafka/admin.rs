@@ -480,7 +480,10 @@ impl Admin {
 
     /// # Safety
     /// The queue lives.
-    unsafe fn await_answer(&self, queue: *mut sys::rd_kafka_queue_t) -> Result<*mut sys::rd_kafka_event_t, (Code, String)> {
+    unsafe fn await_answer(
+        &self,
+        queue: *mut sys::rd_kafka_queue_t,
+    ) -> Result<*mut sys::rd_kafka_event_t, (Code, String)> {
         let deadline = Instant::now() + PATIENCE + Duration::from_secs(5);
         loop {
             // SAFETY: the caller's promise.
@@ -595,9 +598,11 @@ pub fn error(doing: &str, code: Code, text: &str, topic: Option<&str>) -> Error 
             found,
             remedy: "set transaction_timeout_ms of the cluster profile to at most the brokers' transaction.max.timeout.ms",
         },
-        (Code::RD_KAFKA_RESP_ERR__SSL, _) => {
-            Error::Denied { doing, found, remedy: "check security.protocol and the certificates of the cluster profile" }
-        }
+        (Code::RD_KAFKA_RESP_ERR__SSL, _) => Error::Denied {
+            doing,
+            found,
+            remedy: "check security.protocol and the certificates of the cluster profile",
+        },
         (Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, _) => {
             Error::Denied { doing, found, remedy: "check mechanism, user and password of the cluster profile" }
         }
