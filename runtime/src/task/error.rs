@@ -46,9 +46,15 @@ pub enum Error {
          by retention or truncation; restore them, or start the job anew from chosen offsets", start - 1
     )]
     InputGone { topic: String, partition: PartitionId, offset: i64, start: i64 },
-    #[error("input {topic}/{partition} ends at offset {end}, the position is {offset}: the topic has lost records")]
+    #[error(
+        "input {topic}/{partition} ends at offset {end}, the position is {offset}: the topic has lost records; restore \
+         them, or start the job anew from chosen offsets"
+    )]
     InputShrunk { topic: String, partition: PartitionId, offset: i64, end: i64 },
-    #[error("topic {topic} has id {found}, the task was deployed on {expected}: it was made again under its name")]
+    #[error(
+        "topic {topic} has id {found}, the task was deployed on {expected}: it was made again under its name, and \
+         positions in the old one mean nothing in it; delete the job and start it anew"
+    )]
     TopicChanged { topic: String, expected: TopicId, found: TopicId },
     #[error("read {topic}/{partition}: record {offset} came where {expected} was asked for")]
     OutOfPlace { topic: String, partition: PartitionId, offset: i64, expected: i64 },

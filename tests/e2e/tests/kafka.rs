@@ -8,7 +8,8 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Bench, PATIENCE, read_of, until};
@@ -243,6 +244,24 @@ async fn partitions_added_while_a_job_runs_are_read_and_a_count_that_does_not_fi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_lost_its_directory_needs_only_the_modules_again() {
+    let Some((mut on, client)) = OnKafka::start("directory", 2).await else { return };
+    client.apply(&on.spec("earliest")).await.unwrap();
+    on.produce(&client, 200, 2).await;
+    until(&client, &on.name, |job| read_of(job, "numbers") == 200).await;
+    on.bench.server.kill();
+    std::fs::remove_dir_all(on.bench.server.data_dir()).unwrap();
+    let client = on.bench.server.start(None).await.unwrap();
+    let why = on.await_failure(&client).await;
+    assert!(why.contains("push it again"), "{why}");
+    client.push(&e2e::guest("counter")).await.unwrap();
+    client.apply(&on.spec("earliest")).await.unwrap();
+    on.produce(&client, 100, 2).await;
+    until(&client, &on.name, |job| read_of(job, "numbers") == 300).await;
+    on.judge(&client).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_setting_that_would_lose_what_was_committed_is_named_with_the_command_that_sets_it_back() {
     let Some((mut on, client)) = OnKafka::start("settings", 2).await else { return };
     let job = client.apply(&on.spec("earliest")).await.unwrap().job.unwrap();
@@ -310,9 +329,41 @@ async fn while_the_cluster_is_silent_the_server_answers_and_the_job_waits() {
     assert_eq!(client.consume("silence-out").await.unwrap().len() as i64, 2 * all);
 }
 
+/// The rights of `docs/kafka.md`, and no others.
+fn grant(cluster: &Cluster, job: &str) {
+    let [control, sink, letters] =
+        ["__forebay.", &format!("{job}-out"), &format!("{job}.dead-letters")].map(str::to_owned);
+    let (read, write) = (["Describe", "DescribeConfigs", "Read"], ["Describe", "DescribeConfigs", "Write"]);
+    let source = format!("{job}-in");
+    let all = ["Create", "Delete", "Describe", "DescribeConfigs", "Read", "Write"];
+    let of_letters = ["Create", "Describe", "DescribeConfigs", "Write", "Read"];
+    let grants: [(&[&str], &[&str]); 6] = [
+        (&["--resource-pattern-type", "prefixed", "--topic", &control], &all),
+        (&["--resource-pattern-type", "prefixed", "--transactional-id", "forebay."], &["Describe", "Write"]),
+        (&["--resource-pattern-type", "prefixed", "--group", "forebay"], &["Read"]),
+        (&["--topic", &source], &read),
+        (&["--topic", &sink], &write),
+        (&["--topic", &letters], &of_letters),
+    ];
+    let user = format!("User:{}", cluster.credentials().unwrap().user);
+    for (resource, operations) in grants {
+        let operations = operations.iter().flat_map(|operation| ["--operation", operation]);
+        let arguments = ["--add", "--force", "--allow-principal", &user].into_iter();
+        let arguments: Vec<&str> = arguments.chain(resource.iter().copied()).chain(operations).collect();
+        cluster.tool("kafka.admin.AclCommand", &arguments).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_profile_leads_to_a_secured_cluster_with_secrets_from_files_and_the_environment() {
-    let Some(cluster) = Cluster::for_tests(Options::secured()) else { return };
+async fn a_profile_with_secrets_elsewhere_and_the_rights_of_the_documentation_are_enough() {
+    let options = Options::secured()
+        .property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")
+        .property("super.users", "User:ANONYMOUS");
+    let Some(cluster) = Cluster::for_tests(options) else { return };
+    grant(&cluster, "secured");
+    for topic in ["secured-in", "secured-out"] {
+        cluster.create_topic(topic, 2, &[]).unwrap();
+    }
     let folder = tempfile::tempdir().unwrap();
     let credentials = cluster.credentials().unwrap();
     let (user, profile) = (folder.path().join("user"), folder.path().join("profile.yaml"));
@@ -329,18 +380,23 @@ async fn a_profile_leads_to_a_secured_cluster_with_secrets_from_files_and_the_en
     let mut server = server.on_cluster(&profile, ("TEST_KAFKA_PASSWORD", credentials.password));
     let client = server.start(None).await.unwrap();
     client.push(&e2e::guest("counter")).await.unwrap();
-    for topic in ["secured-in", "secured-out"] {
-        client.create_topic(topic, 2).await.unwrap();
-    }
     let spec = "name: secured\nsources: [{id: numbers, topic: secured-in}]\n\
                 operators: [{id: count, module: counter@1.0.0, inputs: {input: numbers}}]\n\
                 sinks: [{id: out, topic: secured-out, from: count.counts, timestamp: now}]\n";
     client.apply(spec).await.unwrap();
-    let record = Record { key: Some(b"k".to_vec()), value: Some(b"{}".to_vec()), timestamp_ms: 1_000 };
-    let partition = partition_of(b"k", 2);
-    client.produce("secured-in", vec![(partition, &[record])]).await.unwrap();
-    until(&client, "secured", |job| read_of(job, "numbers") == 1).await;
-    assert_eq!(client.consume("secured-out").await.unwrap().len(), 1);
+    // By somebody else: the host may only read there.
+    let mut producer =
+        cluster.tool_command("ConsoleProducer", &["--topic", "secured-in", "--property", "parse.key=true"]);
+    let mut producer = producer.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    producer.stdin.take().unwrap().write_all(b"k\t{}\nl\t{}\n").unwrap();
+    assert!(producer.wait().unwrap().success());
+    until(&client, "secured", |job| read_of(job, "numbers") == 2).await;
+    let described = || cluster.tool("ConsumerGroupCommand", &["--describe", "--group", "forebay.secured"]).unwrap();
+    let since = Instant::now();
+    while described().lines().filter(|line| line.contains("secured-in")).count() < 2 {
+        assert!(since.elapsed() < PATIENCE, "{}", described());
+    }
+    client.delete_job("secured").await.unwrap();
     let log = std::fs::read_to_string(server.log_path()).unwrap();
     assert!(!log.contains(credentials.password), "{log}");
 }
