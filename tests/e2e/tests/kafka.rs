@@ -350,7 +350,7 @@ fn grant(cluster: &Cluster, job: &str) {
         let operations = operations.iter().flat_map(|operation| ["--operation", operation]);
         let arguments = ["--add", "--force", "--allow-principal", &user].into_iter();
         let arguments: Vec<&str> = arguments.chain(resource.iter().copied()).chain(operations).collect();
-        cluster.tool("kafka.admin.AclCommand", &arguments).unwrap();
+        cluster.tool("AclCommand", &arguments).unwrap();
     }
 }
 
