@@ -269,10 +269,8 @@ pub enum Error {
     InvalidTopic { topic: String, reason: String },
     #[error("read the positions of group {0}: the embedded log has no consumer groups")]
     NoGroups(String),
-    #[error(
-        "use topic {topic}: its {setting} is {found}, and must be {wanted} lest what was committed be lost; {remedy}"
-    )]
-    UnsafeTopic { topic: String, setting: &'static str, found: String, wanted: String, remedy: String },
+    #[error("use topic {topic}: {found}; {remedy}")]
+    UnsafeTopic { topic: String, found: String, remedy: String },
     #[error(
         "topic {topic} was made again: its id was {expected} and is {found}; offsets of the old one mean nothing in it"
     )]
@@ -334,24 +332,24 @@ impl Error {
 fn check_shape(found: &TopicSpec, partitions: u32, cleanup: Cleanup) -> Result<(), Error> {
     let topic = found.name.clone();
     if found.partitions != partitions {
-        let (setting, found, wanted) = ("number of partitions", found.partitions.to_string(), partitions.to_string());
+        let found = format!("its number of partitions is {}, and must be {partitions}", found.partitions);
         let remedy = "a topic cannot have fewer again: delete what uses it and begin anew".to_owned();
-        return Err(Error::UnsafeTopic { topic, setting, found, wanted, remedy });
+        return Err(Error::UnsafeTopic { topic, found, remedy });
     }
     if found.cleanup != cleanup {
-        let (found, wanted) = (found.cleanup.name(), cleanup.name().to_owned());
-        return Err(unsafe_setting(topic, "cleanup.policy", found, wanted));
+        return Err(unsafe_setting(topic, "cleanup.policy", found.cleanup.name(), cleanup.name()));
     }
     Ok(())
 }
 
 /// With the command that sets it back.
-fn unsafe_setting(topic: String, setting: &'static str, found: &str, wanted: String) -> Error {
+fn unsafe_setting(topic: String, setting: &str, found: &str, wanted: &str) -> Error {
+    let found = format!("its {setting} is {found}, and must be {wanted} lest what was committed be lost");
     let remedy = format!(
         "set it back: `kafka-configs --alter --entity-type topics --entity-name {topic} --add-config \
          {setting}={wanted}`"
     );
-    Error::UnsafeTopic { topic, setting, found: found.to_owned(), wanted, remedy }
+    Error::UnsafeTopic { topic, found, remedy }
 }
 
 /// Bytes that a header counts for: beside name and value Kafka stores the lengths of both.

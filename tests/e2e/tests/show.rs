@@ -1,5 +1,7 @@
 //! The main show as README's first command starts it, with less input and as fast as it goes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::process::{Command, Stdio};
 
 use kafka_cluster::Target;

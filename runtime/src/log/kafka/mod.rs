@@ -127,7 +127,7 @@ impl Log for Kafka {
         match wrong {
             None => Ok(()),
             Some((setting, found, wanted)) => {
-                Err(super::unsafe_setting(name.to_owned(), setting, found, wanted.to_owned()))
+                Err(super::unsafe_setting(name.to_owned(), setting, found, wanted))
             }
         }
     }
@@ -224,7 +224,7 @@ fn settings_of(spec: &TopicSpec, replication: i32) -> Vec<(&'static str, String)
     if spec.name.starts_with(INTERNAL) {
         settings.push((NO_UNCLEAN_ELECTION.0, NO_UNCLEAN_ELECTION.1.to_owned()));
         settings.push(("message.timestamp.type", "LogAppendTime".to_owned()));
-        settings.push(("min.insync.replicas", (replication - 1).max(1).min(2).to_string()));
+        settings.push(("min.insync.replicas", (replication - 1).clamp(1, 2).to_string()));
     }
     settings
 }
