@@ -126,9 +126,7 @@ impl Log for Kafka {
         });
         match wrong {
             None => Ok(()),
-            Some((setting, found, wanted)) => {
-                Err(super::unsafe_setting(name.to_owned(), setting, found, wanted))
-            }
+            Some((setting, found, wanted)) => Err(super::unsafe_setting(name.to_owned(), setting, found, wanted)),
         }
     }
 
