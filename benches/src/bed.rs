@@ -241,6 +241,14 @@ impl Running {
         Ok([self.wait_for(records.start)?, self.wait_for(records.end)?])
     }
 
+    /// Measuring how records are refused would be another measurement.
+    pub fn has_refused_nothing(&self) -> Outcome {
+        match self.status()?.dead_letters {
+            0 => Ok(()),
+            refused => Err(format!("{refused} records ended as dead letters, none should have").into()),
+        }
+    }
+
     pub fn ask<T>(&self, command: impl FnOnce(mpsc::Sender<Result<T, String>>) -> Command) -> Outcome<T> {
         let (reply, answer) = mpsc::channel();
         self.handle.send(command(reply));

@@ -11,7 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::bed::{Bed, Input, Job, Mark};
-use crate::measure::spread;
+use crate::measure::{now_ms, spread};
 use crate::modules::Loader;
 use crate::{Outcome, Setup, report};
 
@@ -30,9 +30,9 @@ pub struct Options {
     small_cache_mib: usize,
 }
 
-/// The input of the counter: one integer.
-pub fn record(key: u64, amount: u64, timestamp_ms: i64) -> (Vec<u8>, Vec<u8>, i64) {
-    (format!("key-{key:010}").into_bytes(), format!("{{\"amount\":{amount}}}").into_bytes(), timestamp_ms)
+/// The input of the counter: one integer, at a time that every topic takes.
+pub fn record(key: u64, timestamp_ms: i64) -> (Vec<u8>, Vec<u8>, i64) {
+    (format!("key-{key:010}").into_bytes(), br#"{"amount":1}"#.to_vec(), timestamp_ms)
 }
 
 pub fn run(setup: &Setup, options: &Options) -> Outcome {
@@ -69,14 +69,16 @@ fn once(setup: &Setup, options: &Options, module: &ModuleRef, cache_mib: usize, 
     bed.make_anew()?;
     let mut random = SmallRng::seed_from_u64(seed);
     let (keys, records) = (options.keys, options.records);
-    bed.fill(&topic, (0..keys).map(|key| record(key, 1, 0)))?;
-    bed.fill(&topic, (0..records).map(|_| record(random.random_range(0..keys), 1, 0)))?;
+    let now = now_ms();
+    bed.fill(&topic, (0..keys).map(|key| record(key, now)))?;
+    bed.fill(&topic, (0..records).map(|_| record(random.random_range(0..keys), now)))?;
     let settings = TaskSettings { cache_bytes: cache_mib << 20, ..TaskSettings::default() };
     let job = Job { inputs: vec![Input { topic: "amounts", event_time: None }], module: module.clone(), settings };
     let plan = bed.plan(&job, Uid::random())?;
     bed.deploy(&plan)?;
     let running = bed.spawn(plan, vec![module.clone()])?;
     let marks = running.measure(keys + records / 2..keys + records)?;
+    running.has_refused_nothing()?;
     running.stop();
     Ok(marks)
 }
@@ -95,7 +97,7 @@ pub fn send(bed: &Bed, keys: u64, rate: u64, done: &Arc<AtomicBool>) -> std::thr
             }
             batch.clear();
             for _ in 0..per_tick {
-                let (key, value, timestamp_ms) = record(sent * 7_919 % keys, 1, 0);
+                let (key, value, timestamp_ms) = record(sent * 7_919 % keys, now_ms());
                 batch.push(-1, timestamp_ms, Some(&key), Some(&value));
                 sent += 1;
             }

@@ -19,6 +19,11 @@ pub fn process_cpu() -> Duration {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    clock(libc::CLOCK_REALTIME).as_millis() as i64
+}
+
 fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer; both clocks exist on every Linux.

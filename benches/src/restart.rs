@@ -16,7 +16,7 @@ use forebay::model::{PartitionBatch, Uid};
 use forebay::task::plan::TaskSettings;
 
 use crate::bed::{Bed, Input, Job, LARGE};
-use crate::measure::spread;
+use crate::measure::{now_ms, spread};
 use crate::modules::Loader;
 use crate::{Outcome, Setup, keyed, report};
 
@@ -116,7 +116,8 @@ pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
     if options.fill {
         let topic = bed.create_topic("amounts", 1)?;
         bed.make_anew()?;
-        bed.fill(&topic, (0..options.keys).map(|key| keyed::record(key, 1, 0)))?;
+        let now = now_ms();
+        bed.fill(&topic, (0..options.keys).map(|key| keyed::record(key, now)))?;
     }
     let inputs = vec![Input { topic: "amounts", event_time: None }];
     let job = Job { inputs, module: module.clone(), settings: TaskSettings::default() };
@@ -129,6 +130,7 @@ pub fn child(setup: &Setup, options: &ChildOptions) -> Outcome {
     let running = bed.spawn(plan, vec![module])?;
     if options.fill {
         running.wait_for(options.keys)?;
+        running.has_refused_nothing()?;
         running.stop();
         return Ok(());
     }

@@ -16,7 +16,7 @@ use forebay::task::handle::Command;
 use forebay::task::plan::TaskSettings;
 
 use crate::bed::{Bed, Input, Job, LARGE, Running};
-use crate::measure::spread;
+use crate::measure::{now_ms, spread};
 use crate::modules::Loader;
 use crate::{Outcome, Setup, keyed, report};
 
@@ -65,13 +65,15 @@ fn once(setup: &Setup, options: &Options, versions: &[ModuleRef; 2]) -> Outcome<
     let bed = Bed::open(setup, dir.path())?;
     let topic = bed.create_topic("amounts", 1)?;
     bed.make_anew()?;
-    bed.fill(&topic, (0..options.keys).map(|key| keyed::record(key, 1, 0)))?;
+    let now = now_ms();
+    bed.fill(&topic, (0..options.keys).map(|key| keyed::record(key, now)))?;
     let inputs = vec![Input { topic: "amounts", event_time: None }];
     let job = Job { inputs, module: versions[0].clone(), settings: TaskSettings::default() };
     let plan = bed.plan(&job, Uid::random())?;
     bed.deploy(&plan)?;
     let running = bed.spawn(plan, versions.to_vec())?;
     running.wait_for(options.keys)?;
+    running.has_refused_nothing()?;
 
     let done = Arc::new(AtomicBool::new(false));
     let watcher = watch(&bed, &done)?;
