@@ -1,1 +1,122 @@
-fn main() {}
+//! `forebay-faults`: harms a job on a Kafka of its own, round after round, and prints what the checker says of it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use faults::course::{self, Report, Tier};
+use faults::ground::Ground;
+use faults::scenario::Scenario;
+
+/// Does harm to the real binary on a real Kafka. Build first: `cargo build --release --workspace --bins`, `cargo xtask guests`.
+#[derive(Parser)]
+#[command(name = "forebay-faults")]
+struct Arguments {
+    #[arg(long, value_enum, default_value_t = Depth::Quick)]
+    tier: Depth,
+    /// Decides moments and places. The same seed does the same harm, as far as a machine can repeat it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only these scenarios, by name.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Rounds of each scenario, in place of the tier's.
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Nodes of the cluster: 1 or 3.
+    #[arg(long, default_value_t = 1)]
+    nodes: u32,
+    /// Name the scenarios and end.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Depth {
+    Quick,
+    Nightly,
+    Release,
+}
+
+impl From<Depth> for Tier {
+    fn from(depth: Depth) -> Tier {
+        match depth {
+            Depth::Quick => Tier::Quick,
+            Depth::Nightly => Tier::Nightly,
+            Depth::Release => Tier::Release,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        Scenario::ALL.iter().for_each(|scenario| println!("{:<22} {}", scenario.name(), scenario.about()));
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("start the program: {error}")),
+    };
+    match runtime.block_on(harm(&arguments)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail("something was lost, doubled or wrong"),
+        Err(why) => fail(&why),
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("forebay-faults: {why}");
+    ExitCode::FAILURE
+}
+
+async fn harm(arguments: &Arguments) -> Result<bool, String> {
+    let known = |name: &String| Scenario::ALL.iter().any(|scenario| scenario.name() == name);
+    if let Some(unknown) = arguments.only.iter().find(|name| !known(name)) {
+        return Err(format!("there is no scenario {unknown}: --list names them"));
+    }
+    let chosen =
+        |scenario: &&Scenario| arguments.only.is_empty() || arguments.only.iter().any(|name| name == scenario.name());
+    let ground = Ground::start(arguments.nodes).await?;
+    println!("seed {}, {} broker(s)", arguments.seed, arguments.nodes);
+    println!(
+        "{:<22} {:>6} {:>8} {:>5} {:>6} {:>6} {:>8} {:>16} {:>6}",
+        "scenario", "rounds", "inputs", "lost", "twice", "wrong", "aborted", "back p50/p99 ms", "s"
+    );
+    let mut all_good = true;
+    for &scenario in Scenario::ALL.iter().filter(chosen) {
+        let rounds = arguments.rounds.unwrap_or_else(|| Tier::from(arguments.tier).rounds(scenario));
+        match course::run(&ground, scenario, rounds, arguments.seed, |_| dot()).await {
+            Ok(report) => {
+                all_good &= report.verdict.is_good;
+                show(&report);
+            }
+            Err(why) => {
+                all_good = false;
+                println!("\r{:<22} {why}", scenario.name());
+            }
+        }
+    }
+    Ok(all_good)
+}
+
+fn dot() {
+    eprint!(".");
+    let _ = std::io::stderr().flush();
+}
+
+fn show(report: &Report) {
+    let Report { scenario, rounds, verdict, took, .. } = report;
+    let back = format!("{}/{}", report.recovery_ms(0.5), report.recovery_ms(0.99));
+    println!(
+        "\r{:<22} {rounds:>6} {:>8} {:>5} {:>6} {:>6} {:>8} {back:>16} {:>6}",
+        scenario.name(),
+        verdict.inputs,
+        verdict.lost,
+        verdict.twice,
+        verdict.other,
+        verdict.aborted,
+        took.as_secs()
+    );
+    verdict.told.iter().for_each(|line| println!("    {line}"));
+}

@@ -33,7 +33,7 @@ pub async fn take_turns(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>,
         // Somewhere between the takeover and some epochs behind it.
         bed.linger(200).await;
         zombie.resume()?;
-        let gave_way = until(&zombie.client()?, &bed.name, |job| all_gave_way(job)).await;
+        let gave_way = until(&zombie.client()?, &bed.name, all_gave_way).await;
         gave_way.map_err(|why| zombie.complaint(&why))?;
         bed.goes_on().await?;
         bed.running().await?;
