@@ -4,6 +4,8 @@
 //! batch, never per record.
 
 mod bugs;
+#[cfg(test)]
+pub mod simulated;
 
 #[cfg(test)]
 pub use bugs::with_bug;
@@ -62,6 +64,15 @@ impl Clock for ManualClock {
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.now().max(0) as u64)
     }
+}
+
+/// Bytes for an identity that nothing else has.
+pub fn identity() -> [u8; 16] {
+    #[cfg(test)]
+    if let Some(bytes) = simulated::identity() {
+        return bytes;
+    }
+    uuid::Uuid::new_v4().into_bytes()
 }
 
 /// When an armed failpoint strikes.
@@ -131,6 +142,8 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
 /// passed `count` times, `name@file` as soon as the file exists. One relaxed load when nothing is armed;
 /// called per epoch or seldomer, never per record.
 pub fn failpoint(name: &str) {
+    #[cfg(test)]
+    simulated::strike(name);
     static ARMED: OnceLock<Option<(String, Strike)>> = OnceLock::new();
     let Some((armed, strike)) = ARMED.get_or_init(|| parse_failpoint(&std::env::var("FOREBAY_FAILPOINT").ok()?)) else {
         return;

@@ -30,7 +30,7 @@ bugs! {
     ApplyBeforeCommit = "apply-before-commit",
     /// A commit of unknown outcome is taken for one that happened.
     ApplyIndefinite = "apply-indefinite",
-    /// After a commit of unknown outcome the same writer goes on, without a takeover.
+    /// A commit of unknown outcome is taken for one that did not happen: abort, and go on with the same writer.
     ReuseWriter = "reuse-writer",
     /// A success during which a connection was lost is believed.
     BelieveTroubledCommit = "believe-troubled-commit",
@@ -44,6 +44,8 @@ bugs! {
     ReadBeforeTakeover = "read-before-takeover",
     /// After a takeover the local store is believed, and what stands behind it in the changelog not read.
     TakeoverWithoutReading = "takeover-without-reading",
+    /// After a rest the transactional id is taken over again, and the changelog not read.
+    ReopenWithoutReading = "reopen-without-reading",
     /// The changelog is read until a poll brings nothing.
     ReadToFirstEnd = "read-to-first-end",
     /// A local store counts where its epoch's number is in the chain, whatever the hash.
@@ -62,6 +64,8 @@ bugs! {
     ResetToEarliest = "reset-to-earliest",
     /// A topic that was made again under its name is read as if it were the old one.
     IgnoreTopicId = "ignore-topic-id",
+    /// An input that was cut back by an election, and has grown anew, is read on.
+    IgnoreLeaderEpoch = "ignore-leader-epoch",
     /// A takeover commits no claim.
     SkipClaim = "skip-claim",
     /// Event time starts from nothing after a recovery.

@@ -8,6 +8,8 @@
 pub mod conformance;
 pub mod embedded;
 pub mod kafka;
+#[cfg(test)]
+pub mod sim;
 
 use std::time::Duration;
 

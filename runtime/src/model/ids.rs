@@ -45,7 +45,7 @@ impl Digest {
 
 impl Uid {
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().into_bytes())
+        Self(crate::env::identity())
     }
 
     /// Reads what `Display` writes (32 hex digits).
@@ -56,7 +56,7 @@ impl Uid {
 
 impl TopicId {
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4().into_bytes())
+        Self(crate::env::identity())
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod cache;
 mod changes;
+mod disk;
 mod error;
 mod gather;
 mod key;
@@ -26,6 +27,8 @@ mod value;
 mod waiting;
 
 pub use changes::Changes;
+#[cfg(test)]
+pub use disk::simulated;
 pub use error::Error;
 pub use gather::Gathered;
 pub use scan::{Cursor, Snapshot, StoredValue};

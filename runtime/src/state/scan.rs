@@ -5,10 +5,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rocksdb::{DB, DBRawIterator};
-
+use super::disk::{Disk, Entries};
 use super::key::{self, VALUE};
-use super::store::{Store, scanner};
+use super::store::Store;
 use super::{Error, value};
 
 /// A committed value with its key and the schema version that it was written in.
@@ -36,7 +35,7 @@ impl Cursor {
 /// Committed state for another thread, while the task goes on. Keeps the store open (and its directory
 /// locked) until it is dropped.
 pub struct Snapshot {
-    db: Arc<DB>,
+    db: Arc<Disk>,
     dir: PathBuf,
 }
 
@@ -118,7 +117,7 @@ const KEYS_PER_STALE_VALUE: usize = 16;
 
 /// Walks the keys of one state through all key groups.
 struct Scan<'a> {
-    entries: DBRawIterator<'a>,
+    entries: Entries<'a>,
     names: Vec<u8>,
 }
 
@@ -131,8 +130,8 @@ enum End {
 const HEAD: usize = 3;
 
 impl<'a> Scan<'a> {
-    fn new(db: &'a DB, operator: &str, state: &str) -> Self {
-        Self { entries: scanner(db), names: key::names(operator, state) }
+    fn new(db: &'a Disk, operator: &str, state: &str) -> Self {
+        Self { entries: db.scan(), names: key::names(operator, state) }
     }
 
     fn seek_to_group(&mut self, group: u16) {

@@ -9,12 +9,10 @@ use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteBufferManager,
-};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, LogLevel, Options, WriteBatch, WriteBufferManager};
 use rustc_hash::FxSeededState;
 
+use super::disk::Disk;
 use super::key::STORE;
 use super::waiting::{Waiting, Writing};
 use super::{Changes, Error};
@@ -29,7 +27,6 @@ pub(super) const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = &[STORE, b'f'];
 const MARKER_KEY: &[u8] = &[STORE, b'm'];
 const MARKER_LEN: usize = 48;
-const COLUMN_FAMILY: &str = "default";
 /// Name of the file that says why a directory must not be used again.
 const CONDEMNED: &str = "DAMAGED";
 
@@ -76,7 +73,7 @@ pub(super) struct Policy {
 }
 
 pub(super) struct Store {
-    db: Arc<DB>,
+    db: Arc<Disk>,
     dir: PathBuf,
     policy: Policy,
     hasher: FxSeededState,
@@ -100,9 +97,14 @@ impl Store {
         if let Ok(found) = std::fs::read_to_string(dir.join(CONDEMNED)) {
             return Err(Error::Damaged { doing, dir: dir.to_owned(), found });
         }
-        let options = options(shared, policy);
-        let families = [ColumnFamilyDescriptor::new(COLUMN_FAMILY, options.clone())];
-        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|e| Error::rocksdb(doing, dir, &e))?;
+        #[cfg(test)]
+        let (simulated, policy) = open_simulated(dir, policy)?;
+        #[cfg(not(test))]
+        let simulated: Option<Disk> = None;
+        let db = match simulated {
+            Some(disk) => disk,
+            None => Disk::open(dir, &options(shared, policy)).map_err(|e| Error::rocksdb(doing, dir, &e))?,
+        };
         let store = Self {
             db: Arc::new(db),
             dir: dir.to_owned(),
@@ -121,6 +123,10 @@ impl Store {
     /// Removes a store that no one has open, whatever is left of it.
     pub(super) fn wipe(dir: &Path) -> Result<(), Error> {
         let doing = "remove the state";
+        #[cfg(test)]
+        if let Some(machine) = super::disk::simulated::machine() {
+            return machine.wipe(dir).map_err(|_| Error::Locked { dir: dir.to_owned() });
+        }
         let destroyed = DB::destroy(&Options::default(), dir).map_err(|e| Error::rocksdb(doing, dir, &e));
         // What RocksDB cannot make sense of is removed all the same; what someone has open is not.
         if let Err(locked @ Error::Locked { .. }) = destroyed {
@@ -138,7 +144,7 @@ impl Store {
         &self.dir
     }
 
-    pub(super) fn db(&self) -> &Arc<DB> {
+    pub(super) fn db(&self) -> &Arc<Disk> {
         &self.db
     }
 
@@ -146,9 +152,8 @@ impl Store {
     pub(super) fn multi_get(&self, keys: &Blobs, values: &mut Blobs) -> Result<(), Error> {
         let doing = "read the state";
         let waiting: Vec<_> = (0..keys.len()).map(|i| self.waiting_value(keys.bytes(i))).collect();
-        let family = self.db.cf_handle(COLUMN_FAMILY).ok_or_else(|| self.damaged(doing, "no default column family"))?;
         let to_read = waiting.iter().enumerate().filter(|(_, value)| value.is_none()).map(|(i, _)| keys.bytes(i));
-        let mut read = self.db.batched_multi_get_cf(family, to_read, true).into_iter();
+        let mut read = self.db.multi_get(to_read).into_iter();
         values.clear();
         for waiting in waiting {
             match waiting {
@@ -172,7 +177,7 @@ impl Store {
     }
 
     /// Takes in one epoch's changes and its marker, all or none. They may wait in memory for a while:
-    /// [`Store::multi_get`] sees them, [`scanner`]s only after [`Store::write_out`].
+    /// [`Store::multi_get`] sees them, [`Disk::scan`]s only after [`Store::write_out`].
     pub(super) fn write(&mut self, changes: &Changes, marker: Marker) -> Result<(), Error> {
         self.waiting.add(&self.hasher, changes, marker);
         if self.writing.as_ref().is_some_and(Writing::is_finished) {
@@ -249,8 +254,7 @@ impl Store {
 
     /// Number of keys and bytes on disk, both estimated by RocksDB.
     pub(super) fn size(&self) -> (u64, u64) {
-        let number = |name: &str| self.db.property_int_value(name).ok().flatten().unwrap_or(0);
-        (number("rocksdb.estimate-num-keys"), number("rocksdb.total-sst-files-size"))
+        (self.db.property("rocksdb.estimate-num-keys"), self.db.property("rocksdb.total-sst-files-size"))
     }
 
     fn read_marker(&self) -> Result<Option<Marker>, Error> {
@@ -270,9 +274,9 @@ impl Store {
     }
 
     fn is_empty(&self) -> bool {
-        let mut keys = self.db.raw_iterator();
-        keys.seek_to_first();
-        !keys.valid() && keys.status().is_ok()
+        let mut keys = self.db.scan();
+        keys.seek(&[]);
+        keys.key().is_none() && keys.status().is_ok()
     }
 
     fn damaged(&self, doing: &'static str, found: &str) -> Error {
@@ -297,11 +301,31 @@ pub(super) fn put_marker(batch: &mut WriteBatch, marker: Marker) {
     batch.put(FORMAT_KEY, FORMAT.to_le_bytes());
 }
 
-/// An iterator for passes over much of the store: leaves the block cache to the reads of records.
-pub(super) fn scanner(db: &DB) -> DBRawIterator<'_> {
-    let mut options = ReadOptions::default();
-    options.fill_cache(false);
-    db.raw_iterator_opt(options)
+#[cfg(test)]
+pub(super) fn marker_in(content: &super::disk::simulated::Content) -> Option<Marker> {
+    content.get(MARKER_KEY).and_then(|bytes| decode_marker(bytes))
+}
+
+#[cfg(test)]
+pub(super) fn put_marker_in(content: &mut super::disk::simulated::Content, marker: Marker) {
+    content.insert(MARKER_KEY.to_vec(), encode_marker(marker).to_vec());
+    content.insert(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec());
+}
+
+/// Where this thread simulates a machine, the store on its disk.
+#[cfg(test)]
+fn open_simulated(dir: &Path, policy: Policy) -> Result<(Option<Disk>, Policy), Error> {
+    use super::disk::simulated::{Haste, Refused, machine};
+    let Some(machine) = machine() else { return Ok((None, policy)) };
+    let Haste { write_bytes, flush_bytes, flush_epochs } = machine.haste();
+    let open = machine.open(dir).map_err(|refused| match refused {
+        Refused::Locked => Error::Locked { dir: dir.to_owned() },
+        Refused::Damaged => {
+            let found = "flipped bits".to_owned();
+            Error::Damaged { doing: "open the state", dir: dir.to_owned(), found }
+        }
+    })?;
+    Ok((Some(Disk::Simulated(open)), Policy { write_bytes, flush_bytes, flush_epochs }))
 }
 
 pub(super) fn encode_marker(marker: Marker) -> [u8; MARKER_LEN] {

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::store::{Store, scanner};
+use super::store::Store;
 use super::{Error, key};
 use crate::model::EventTime;
 
@@ -161,7 +161,7 @@ impl Timers {
             }
         }
         store.write_out()?;
-        let mut keys = scanner(store.db());
+        let mut keys = store.db().scan();
         keys.seek(&start);
         let (mut loaded, mut last) = (0, None);
         while let Some(bytes) = keys.key().filter(|bytes| bytes.starts_with(&prefix)) {

@@ -9,13 +9,13 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rocksdb::{DB, FlushOptions, WriteBatch, WriteOptions};
+use rocksdb::WriteBatch;
 use rustc_hash::FxSeededState;
 
+use super::disk::Disk;
 use super::overlay::Overlay;
 use super::store::Marker;
 use super::{Changes, store};
-use crate::env::failpoint;
 
 /// Changes of the last epochs with the marker of the newest of them.
 #[derive(Default)]
@@ -28,7 +28,13 @@ pub(super) struct Waiting {
 /// Changes that a thread is writing; they stay readable until it is done.
 pub(super) struct Writing {
     changes: Arc<Waiting>,
-    thread: JoinHandle<Result<(), rocksdb::Error>>,
+    work: Work,
+}
+
+enum Work {
+    Thread(JoinHandle<Result<(), rocksdb::Error>>),
+    /// Done at once, in the caller's thread.
+    Done(Result<(), rocksdb::Error>),
 }
 
 impl Waiting {
@@ -78,30 +84,20 @@ impl Waiting {
         }
         batch
     }
-
-    fn write(&self, db: &DB, flush: bool) -> Result<(), rocksdb::Error> {
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        db.write_opt(self.batch(), &options)?;
-        failpoint("state-written");
-        if flush {
-            let mut options = FlushOptions::default();
-            options.set_wait(false);
-            db.flush_opt(&options)?;
-            failpoint("state-flush-begun");
-        }
-        Ok(())
-    }
 }
 
 impl Writing {
     /// Begins to write; `flush` asks RocksDB to bring everything to disk afterwards.
-    pub(super) fn start(db: &Arc<DB>, changes: Waiting, flush: bool) -> std::io::Result<Self> {
+    pub(super) fn start(db: &Arc<Disk>, changes: Waiting, flush: bool) -> std::io::Result<Self> {
         let changes = Arc::new(changes);
+        if db.is_simulated() {
+            let work = Work::Done(db.write(changes.batch(), flush));
+            return Ok(Self { changes, work });
+        }
         let (db, to_write) = (Arc::clone(db), Arc::clone(&changes));
         let thread = std::thread::Builder::new().name("state-writer".to_owned());
-        let thread = thread.spawn(move || to_write.write(&db, flush))?;
-        Ok(Self { changes, thread })
+        let thread = thread.spawn(move || db.write(to_write.batch(), flush))?;
+        Ok(Self { changes, work: Work::Thread(thread) })
     }
 
     pub(super) fn get(&self, hash: u64, full_key: &[u8]) -> Option<&[u8]> {
@@ -109,7 +105,10 @@ impl Writing {
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        match &self.work {
+            Work::Thread(thread) => thread.is_finished(),
+            Work::Done(_) => true,
+        }
     }
 
     pub(super) fn byte_len(&self) -> usize {
@@ -119,7 +118,10 @@ impl Writing {
     /// Waits for the thread, and gives the memory back for the next changes. `None` where the thread
     /// ended by a panic.
     pub(super) fn finish(self) -> Option<Result<Waiting, rocksdb::Error>> {
-        let written = self.thread.join().ok()?;
+        let written = match self.work {
+            Work::Thread(thread) => thread.join().ok()?,
+            Work::Done(written) => written,
+        };
         let mut spare = Arc::into_inner(self.changes).unwrap_or_default();
         spare.clear();
         Some(written.map(|()| spare))

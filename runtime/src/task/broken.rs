@@ -2,13 +2,11 @@
 //!
 //! Each function is called behind a switch that an ordinary build does not have. Nothing here is ever right.
 
-use std::cell::RefCell;
-
 use super::plan::TaskPlan;
-use super::session::Session;
+use super::session::{OpenEpoch, Session};
 use super::{Error, recovery};
 use crate::checkpoint::Header;
-use crate::log::{GroupPosition, Isolation, Log, Writer};
+use crate::log::{GroupPosition, Isolation, Log};
 use crate::model::NextOffset;
 use crate::state::Marker;
 
@@ -34,21 +32,21 @@ fn changelog_end(session: &Session<'_>) -> Result<i64, Error> {
     Ok(session.around.log.end_offset(&changelog.name, *task as i32, Isolation::ReadUncommitted)?)
 }
 
-thread_local! {
-    /// The writer of a session that ended in doubt.
-    static KEPT: RefCell<Option<(String, Box<dyn Writer>)>> = const { RefCell::new(None) };
-}
-
-/// [`crate::env::Bug::ReuseWriter`]: keeps the writer for this thread's next session of the task.
-pub(super) fn keep_writer(session: &mut Session<'_>) {
-    let writer = session.writer.take();
-    KEPT.set(writer.map(|writer| (session.plan().transactional_id(), writer)));
-}
-
-/// [`crate::env::Bug::ReuseWriter`].
-pub(super) fn kept_writer(plan: &TaskPlan) -> Option<Box<dyn Writer>> {
-    let id = plan.transactional_id();
-    KEPT.with_borrow_mut(|kept| kept.take_if(|(of, _)| *of == id)).map(|(_, writer)| writer)
+/// [`crate::env::Bug::ReuseWriter`]: aborts, rewinds to the last header known here, and goes on with the same writer.
+pub(super) fn abort_and_go_on(session: &mut Session<'_>) -> Result<(), Error> {
+    if let Some(writer) = &mut session.writer {
+        // Whether there was anything left to abort is what it does not know.
+        drop(writer.abort());
+    }
+    let around = session.around;
+    session.state.discard();
+    session.chain.clear();
+    session.batch.clear();
+    session.epoch = OpenEpoch::default();
+    session.inputs.rewind();
+    session.emitted_watermark = session.head.header.watermark;
+    recovery::restore_watermark(&mut session.watermark, &around.plan, &session.inputs, &session.head.header);
+    Ok(session.reader.assign(&session.inputs.assignments(&around.plan, around.log.as_ref())?)?)
 }
 
 /// [`crate::env::Bug::PositionsFromGroup`]: the positions of the open epoch.

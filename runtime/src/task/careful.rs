@@ -26,6 +26,12 @@ pub struct Condemned {
     pub why: String,
 }
 
+impl Condemned {
+    fn place(&self) -> (usize, PartitionId, i64) {
+        (self.source, self.partition, self.offset)
+    }
+}
+
 /// What an epoch held when the log refused one of its records.
 #[derive(Clone, Debug)]
 pub struct Refused {
@@ -56,7 +62,7 @@ impl Careful {
         match (refused.records, refused.first) {
             (1, Some((source, partition, offset))) => {
                 let at = Condemned { source, partition, offset, why: refused.why };
-                let again = self.condemned.as_ref().is_some_and(|before| before.offset == at.offset);
+                let again = self.condemned.as_ref().is_some_and(|before| before.place() == at.place());
                 (self.limit, self.condemned) = (1, Some(at));
                 !again
             }
@@ -122,6 +128,15 @@ mod tests {
     fn several_are_found_wherever_they_stand() {
         for bad in [vec![0], vec![999], vec![0, 1, 2], vec![0, 500, 501, 999]] {
             assert_eq!(run(1_000, &bad).0, bad);
+        }
+    }
+
+    #[test]
+    fn records_at_the_same_offset_of_two_partitions_are_not_taken_for_each_other() {
+        let mut careful = Careful::default();
+        for (source, partition) in [(0, 0), (0, 1), (1, 0)] {
+            assert!(careful.refused(Refused { records: 1, first: Some((source, partition, 7)), why: String::new() }));
+            assert!(careful.condemned(source, partition).is_some());
         }
     }
 

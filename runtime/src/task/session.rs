@@ -45,6 +45,7 @@ pub(super) struct Head {
 #[derive(Default)]
 pub(super) struct OpenEpoch {
     opened: Duration,
+    /// Input records; timers are none.
     records: u64,
     newest: Option<EventTime>,
     /// Source, partition and offset of its first input record.
@@ -66,6 +67,8 @@ pub(super) struct Session<'a> {
     pub inputs: Inputs,
     /// How far the operators' event time has come.
     pub emitted_watermark: EventTime,
+    /// The highest processing time that operators were shown; a clock that is set back does not take it back.
+    pub shown_time: EventTime,
     pub head: Head,
     pub epoch: OpenEpoch,
     pub swaps: Swaps,
@@ -84,7 +87,7 @@ impl Session<'_> {
 
     pub fn run(&mut self, commands: &Receiver<Command>) -> Result<Ended, Error> {
         loop {
-            if let Some(ended) = self.obey(commands)? {
+            if let Some(ended) = self.obey(commands).map_err(|error| self.after_refusal(error))? {
                 return Ok(ended);
             }
             if !self.hold {
@@ -104,6 +107,7 @@ impl Session<'_> {
                 Ok(Command::SwitchSwap { swap, reply }) => self.switch_swap(swap, &reply)?,
                 Ok(Command::AbandonSwap { swap }) => self.swaps.abandon(swap),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.around.legacy().stopping = true;
                     if !self.hold {
                         self.commit_if_changed()?;
                         failpoint("stop-committed");
@@ -177,8 +181,9 @@ impl Session<'_> {
         self.plan().settings.commit_interval.saturating_sub(age).min(IDLE_WAIT)
     }
 
-    fn moment(&self) -> Moment {
-        Moment { watermark: self.emitted_watermark, now: self.around.clock.now() }
+    fn moment(&mut self) -> Moment {
+        self.shown_time = self.shown_time.max(self.around.clock.now());
+        Moment { watermark: self.emitted_watermark, now: self.shown_time }
     }
 
     fn observe(&mut self, input: usize) {
@@ -200,7 +205,6 @@ impl Session<'_> {
         if overdue {
             let moment = self.moment();
             while self.chain.fire_next(&mut self.state, reached, moment)? {
-                self.epoch.records += 1;
                 self.emit()?;
                 failpoint("timers-fired");
                 if self.due() {
@@ -257,8 +261,8 @@ impl Session<'_> {
         let (plan, log) = (&self.around.plan, self.around.log.as_ref());
         self.writer = Some(log.writer(&plan.transactional_id())?);
         failpoint("writer-reopened");
-        if bug(Bug::TakeoverWithoutReading) {
-            return Ok(()); // Breaks: after a takeover the changelog is read to its end.
+        if bug(Bug::ReopenWithoutReading) {
+            return Ok(()); // Breaks: every takeover, whatever its reason, is followed by reading the changelog.
         }
         let mut last = None;
         changelog::read_to_end(log, plan, self.head.offset, |_, delta| {
@@ -281,7 +285,7 @@ impl Session<'_> {
     }
 
     /// The log has refused a record that had passed all checks: the next session goes on in smaller steps.
-    fn after_refusal(&self, error: Error) -> Error {
+    pub(super) fn after_refusal(&self, error: Error) -> Error {
         let Error::Log(source) = error else { return error };
         let (log::Error::RecordRefused { topic, .. }
         | log::Error::RecordTooLarge { topic, .. }
@@ -332,7 +336,9 @@ impl Session<'_> {
         let hash = header.hash().map_err(|source| Error::Encode { epoch: header.epoch, source })?;
         if bug(Bug::DeltaApart) {
             // Breaks: output and delta in one transaction.
-            opened(&mut self.writer).commit()?;
+            if let CommitOutcome::Indefinite(source) = opened(&mut self.writer).commit()? {
+                return Err(Error::Indefinite { epoch: header.epoch, source });
+            }
             opened(&mut self.writer).begin()?;
         }
         self.append_delta(&header)?;
@@ -349,13 +355,9 @@ impl Session<'_> {
             CommitOutcome::Committed => self.delta_offset(header.epoch)?,
             // Breaks: only a commit that surely happened lets the overlay be applied.
             CommitOutcome::Indefinite(_) if bug(Bug::ApplyIndefinite) => broken::apply_indefinite(self, &header, hash)?,
-            CommitOutcome::Indefinite(source) => {
-                if bug(Bug::ReuseWriter) {
-                    // Breaks: a commit of unknown outcome spends the writer.
-                    broken::keep_writer(self);
-                }
-                return Err(Error::Indefinite { epoch: header.epoch, source });
-            }
+            // Breaks: a commit of unknown outcome spends the writer; abort and going on is not a way.
+            CommitOutcome::Indefinite(_) if bug(Bug::ReuseWriter) => return broken::abort_and_go_on(self),
+            CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
         };
         failpoint("after-commit");
         self.state.apply(Marker { epoch: header.epoch, header_offset: offset, header_hash: hash })?;

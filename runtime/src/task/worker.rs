@@ -45,6 +45,8 @@ pub(super) struct Legacy {
     pub seen: Option<(i64, Uid)>,
     /// How to go on after a delivery that was refused.
     pub careful: Careful,
+    /// The task was told to stop. It is not told twice: where its last commit fails it stops without it.
+    pub stopping: bool,
 }
 
 impl Surroundings {
@@ -96,6 +98,11 @@ fn work(around: &Surroundings, commands: &Receiver<Command>) {
             Ok(Ended::Stopped) => return around.update(|status| status.phase = Phase::Stopped),
             Err(error) => error,
         };
+        if around.legacy().stopping {
+            let (job, task) = (&around.plan.job.name, around.plan.task);
+            tracing::warn!(%job, task, "the task stops without its open epoch: {error}");
+            return around.update(|status| status.phase = Phase::Stopped);
+        }
         let error = match error.kind() {
             Kind::Fenced => match whose(around, commands, error) {
                 Ok(Owned::ByUs) => continue,

@@ -193,7 +193,7 @@ impl EmbeddedWriter {
             Fate::NotDone | Fate::Sure => drop(self.own()?),
         }
         // Breaks: a commit of unknown outcome spends the writer.
-        self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };
+        self.phase = if bug(Bug::ReuseWriter) { Phase::Open } else { Phase::Spent };
         Ok(CommitOutcome::Indefinite(Error::Storage {
             doing: format!("commit an epoch as {}", self.transactional_id),
             found: "no answer".to_owned(),

@@ -124,7 +124,7 @@ impl KafkaWriter {
     /// What a failed call means; the writer is of no use afterwards.
     fn spent(&mut self, doing: &str, code: Code, text: &str) -> Error {
         // Breaks: a commit of unknown outcome spends the writer.
-        self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };
+        self.phase = if bug(Bug::ReuseWriter) { Phase::Open } else { Phase::Spent };
         // The call that failed may only say that something before it did.
         let (code, text) = match self.producer.client.fatal() {
             Some((code, text)) => (code, text),
@@ -191,7 +191,7 @@ impl Writer for KafkaWriter {
         failpoint("kafka-committed");
         // Breaks: a commit that saw trouble is indefinite even where it reports success.
         if events.disconnects.load(Ordering::SeqCst) != disconnects && !bug(Bug::BelieveTroubledCommit) {
-            self.phase = if bug(Bug::ReuseWriter) { Phase::Idle } else { Phase::Spent };
+            self.phase = if bug(Bug::ReuseWriter) { Phase::Open } else { Phase::Spent };
             return Ok(CommitOutcome::Indefinite(Error::Unavailable {
                 doing: format!("commit an epoch as {}", self.transactional_id),
                 found: "a connection was lost meanwhile, so its success may be that of another try".to_owned(),

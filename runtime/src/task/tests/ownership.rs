@@ -109,3 +109,24 @@ fn wait_for(is_so: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn a_task_that_is_told_to_stop_stops_where_its_last_commit_fails_too() {
+    let bench = Bench::counting();
+    let around = bench.around();
+    let clock: Arc<dyn Clock> = SystemClock::shared();
+    let mut plan = bench.plan.clone();
+    plan.settings.commit_interval = Duration::from_secs(3_600);
+    let mut task = spawn(plan, bench.log.clone(), around.modules.clone(), clock).unwrap();
+    wait_for(|| task.status().phase == Phase::Running);
+    bench.send_all(&[("a", "1"), ("b", "2")]);
+    wait_for(|| task.status().open_records == 2);
+    // Its commit will find another owner of the transactional id.
+    drop(crate::log::Log::writer(bench.log.as_ref(), &bench.plan.transactional_id()).unwrap());
+    assert!(task.send(Command::Stop));
+    wait_for(|| task.has_ended());
+    assert_eq!(task.status().phase, Phase::Stopped);
+    task.join();
+    bench.run().unwrap();
+    assert_eq!(bench.counts().len(), 2);
+}
