@@ -251,7 +251,12 @@ impl Admin {
                 continue;
             }
             let one = |partition: &PartitionId| match found.get(partition) {
-                Some(Ok(offset)) => Ok(*offset),
+                Some(Ok(offset)) if is_answer(*offset, of) => Ok(*offset),
+                // Where a connection was lost meanwhile librdkafka gives no error and an offset of its own.
+                Some(Ok(offset)) => {
+                    let found = format!("no offset came back for partition {partition} ({offset})");
+                    Err(Error::Unavailable { doing: doing.clone(), found })
+                }
                 Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
                 None => {
                     let found = format!("no answer for partition {partition}");
@@ -566,6 +571,11 @@ fn is_between_leaders(code: Code) -> bool {
     )
 }
 
+/// Offsets are not negative; a timestamp behind all records is answered by −1.
+fn is_answer(offset: i64, of: OffsetOf) -> bool {
+    offset >= 0 || (offset == -1 && matches!(of, OffsetOf::Timestamp(_)))
+}
+
 pub fn is_unknown(code: Code) -> bool {
     matches!(
         code,
@@ -633,6 +643,15 @@ pub fn same_id(id: TopicId, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_client_gives_for_a_lost_answer_is_no_offset() {
+        let invalid = i64::from(sys::RD_KAFKA_OFFSET_INVALID);
+        let of = [OffsetOf::Start, OffsetOf::End(Isolation::ReadCommitted), OffsetOf::Timestamp(5)];
+        assert_eq!(of.map(|of| is_answer(invalid, of)), [false; 3]);
+        assert_eq!(of.map(|of| is_answer(-1, of)), [false, false, true]);
+        assert!(of.iter().all(|of| is_answer(0, *of)));
+    }
 
     #[test]
     fn an_id_is_known_in_its_text() {
