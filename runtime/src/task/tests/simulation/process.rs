@@ -122,7 +122,7 @@ impl<'a> Process<'a> {
         *self.fate.doom.borrow_mut() = doom;
         let outcome = catch_unwind(AssertUnwindSafe(|| act(self)));
         self.fate.doom.take();
-        if let Some(session) = self.session.as_ref().filter(|_| !matches!(outcome, Err(_))) {
+        if let Some(session) = self.session.as_ref().filter(|_| outcome.is_ok()) {
             let header = &session.head.header;
             let at: Vec<_> = header.inputs.iter().map(|input| input.next_offset.0).collect();
             trace(|| format!("{}: epoch {} at {at:?}", self.around.plan.state_dir.display(), header.epoch));
