@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use forebay::codec::{Decode, EventTimeRule, FieldPath, KeyRule, SourceCodec, TimeUnit};
 use forebay::env::SystemClock;
+use forebay::log::clusters::Clusters;
 use forebay::log::embedded::{Embedded, Settings};
 use forebay::log::kafka::{Kafka, Profile};
 use forebay::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
@@ -119,6 +120,7 @@ impl Bed {
             sources,
             sinks: vec![SinkPlan {
                 id: "out".into(),
+                cluster: None,
                 topic: self.topic(OUTPUT)?,
                 from: Origin::Output { operator: 0, output: 0 },
                 timestamp: SinkTimestamp::EventTime,
@@ -158,7 +160,12 @@ impl Bed {
     }
 
     pub fn spawn(&self, plan: TaskPlan, modules: Vec<ModuleRef>) -> Outcome<Running> {
-        let handle = forebay::task::spawn(plan, self.log.clone(), Arc::new(Known(modules)), SystemClock::shared())?;
+        let handle = forebay::task::spawn(
+            plan,
+            Clusters::at_home(self.log.clone()),
+            Arc::new(Known(modules)),
+            SystemClock::shared(),
+        )?;
         Ok(Running { handle })
     }
 

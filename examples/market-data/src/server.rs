@@ -82,6 +82,11 @@ impl Server {
         self
     }
 
+    /// From its next start on it knows another cluster, by the profile that describes it.
+    pub fn know_cluster(&mut self, name: &str, profile: &Path) {
+        self.arguments.extend(["--other-cluster".to_owned(), format!("{name}={}", profile.display())]);
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
     }

@@ -2,6 +2,7 @@
 //!
 //! Owns the data directory (locked; one process at a time) and the order of starting and stopping.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::job::manager::Manager;
 use crate::job::modules::Modules;
 use crate::job::store::Store;
 use crate::log::Log;
+use crate::log::clusters::{Clusters, Connect};
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::kafka::{Kafka, Profile};
 use crate::registry::ModuleStore;
@@ -85,6 +87,9 @@ pub enum Home {
     },
 }
 
+/// Other clusters, which sinks write to, by name.
+pub type Others = BTreeMap<String, Profile>;
+
 /// Everything behind the gRPC services.
 pub struct Platform {
     log: Arc<dyn Log>,
@@ -98,8 +103,11 @@ pub struct Platform {
 
 impl Platform {
     /// Opens data directory and log, and starts every job that the control topic says should run.
-    pub fn open(data_dir: &Path, home: &Home) -> Result<Self, Error> {
+    /// Other clusters are connected to when a job names them.
+    pub fn open(data_dir: &Path, home: &Home, others: Others) -> Result<Self, Error> {
         let lock = lock(data_dir)?;
+        let others = others.into_iter().map(|(name, profile)| Ok((name, connect_later(profile)?)));
+        let others = others.collect::<Result<_, log::Error>>()?;
         let clock = SystemClock::shared();
         let (log, namespace) = match home {
             Home::Embedded => (Embedded::open(&data_dir.join("log"), Settings::default())? as Arc<dyn Log>, None),
@@ -114,9 +122,10 @@ impl Platform {
         };
         let store = Arc::new(Store::open(Arc::clone(&log), namespace)?);
         let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
-        let runner = Threads { log: Arc::clone(&log), clock: Arc::clone(&clock) };
+        let clusters = Clusters::new(Arc::clone(&log), others);
+        let runner = Threads { clusters: clusters.clone(), clock: Arc::clone(&clock) };
         let manager = Manager::new(
-            Arc::clone(&log),
+            clusters,
             store,
             Arc::clone(&modules),
             Box::new(runner),
@@ -172,6 +181,12 @@ fn connect(profile: &Profile, clock: &dyn Clock) -> Result<Arc<dyn Log>, Error> 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What is wrong with a profile is an error at the start; a cluster that is away concerns only those who write to it.
+fn connect_later(profile: Profile) -> Result<Connect, log::Error> {
+    profile.resolve()?;
+    Ok(Box::new(move || Ok(Kafka::connect(&profile)? as Arc<dyn Log>)))
 }
 
 /// Two processes over one directory would each believe that it owns the log.

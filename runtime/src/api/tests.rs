@@ -16,7 +16,7 @@ use super::proto::{
     ConsumeRequest, CreateTopicRequest, GetJobRequest, ListTopicsRequest, PlanAction, PlanJobRequest, ProduceRequest,
     PushModuleHeader, PushModuleRequest, Record,
 };
-use super::server::{self, Home, Platform};
+use super::server::{self, Home, Others, Platform};
 
 struct Served {
     client: Client,
@@ -39,7 +39,7 @@ async fn serve(dir: &Path) -> Served {
 fn open(dir: &Path) -> Platform {
     let given_up = std::time::Instant::now() + Duration::from_secs(60);
     loop {
-        match Platform::open(dir, &Home::Embedded) {
+        match Platform::open(dir, &Home::Embedded, Others::new()) {
             Err(server::Error::Log(_)) if std::time::Instant::now() < given_up => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
@@ -150,7 +150,8 @@ async fn a_second_process_over_one_directory_is_turned_away() {
     let dir = tempfile::tempdir().unwrap();
     let served = serve(dir.path()).await;
     let path = dir.path().to_owned();
-    let second = tokio::task::spawn_blocking(move || Platform::open(&path, &Home::Embedded)).await.unwrap();
+    let second =
+        tokio::task::spawn_blocking(move || Platform::open(&path, &Home::Embedded, Others::new())).await.unwrap();
     assert!(matches!(second, Err(server::Error::Locked(_))));
     served.end().await;
 }

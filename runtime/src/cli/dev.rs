@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use forebay::api::server::{Home, Platform};
+use forebay::api::server::{Home, Others, Platform};
 use forebay::log::kafka::Profile;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,9 @@ pub struct Arguments {
     listen: String,
     #[command(flatten)]
     cluster: Cluster,
+    /// Let sinks write to the Kafka cluster that this profile describes, at least once (docs/kafka.md); repeatable
+    #[arg(long, value_name = "NAME=FILE")]
+    other_cluster: Vec<String>,
 }
 
 /// Where topics are kept. Without any of these: in the data directory, by the embedded log.
@@ -44,21 +47,40 @@ impl Cluster {
             }
             (None, None) => return Ok(Home::Embedded),
             (Some(bootstrap), _) => Profile::plain(&bootstrap),
-            (None, Some(file)) => read_profile(&file)?,
+            (None, Some(file)) => read_profile("--cluster", &file)?,
         };
         Ok(Home::Cluster { profile, namespace: self.namespace })
     }
 }
 
-fn read_profile(file: &Path) -> Result<Profile, Failure> {
-    let invalid = |why: &dyn std::fmt::Display| Failure::invalid(format!("--cluster {}: {why}", file.display()));
+/// What jobs call other clusters, and how they are reached.
+fn others(given: &[String]) -> Result<Others, Failure> {
+    let mut others = Others::new();
+    for given in given {
+        let invalid = |why: &str| Failure::invalid(format!("--other-cluster {given}: {why}"));
+        let (name, file) = given.split_once('=').ok_or_else(|| invalid("there is no `=`; write NAME=FILE"))?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !(1..=64).contains(&name.len()) || !name.chars().all(plain) {
+            return Err(invalid("the name must have 1 to 64 letters, digits, - and _"));
+        }
+        let profile = read_profile("--other-cluster", Path::new(file))?;
+        if others.insert(name.to_owned(), profile).is_some() {
+            return Err(invalid("the name is given twice"));
+        }
+    }
+    Ok(others)
+}
+
+fn read_profile(argument: &str, file: &Path) -> Result<Profile, Failure> {
+    let invalid = |why: &dyn std::fmt::Display| Failure::invalid(format!("{argument} {}: {why}", file.display()));
     let yaml = std::fs::read_to_string(file).map_err(|error| invalid(&error))?;
     Profile::parse(&yaml).map_err(|error| invalid(&error))
 }
 
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { data_dir, listen, cluster } = arguments;
+    let Arguments { data_dir, listen, cluster, other_cluster } = arguments;
     let home = cluster.home()?;
+    let others = others(&other_cluster)?;
     let place = place(&data_dir, &home);
     let listener = TcpListener::bind(&listen).await.map_err(|error| Failure {
         exit: Exit::Unavailable,
@@ -66,7 +88,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr().map_or(listen, |address| address.to_string());
     let directory = data_dir.clone();
-    let platform = tokio::task::spawn_blocking(move || Platform::open(&directory, &home)).await;
+    let platform = tokio::task::spawn_blocking(move || Platform::open(&directory, &home, others)).await;
     let platform = platform.map_err(|error| Failure::other(format!("start: {error}")))??;
     eprintln!(
         "forebay listens on {address}, {place}\n\

@@ -10,12 +10,13 @@ use super::record::{JobRecord, ModuleId, SourceRecord};
 use super::spec::JobSpec;
 use super::start;
 use super::store::{Store, View};
+use crate::log::clusters::Clusters;
 use crate::log::{Log, TopicInfo};
 use crate::model::Digest;
 use crate::task::plan::{ModuleRef, ModuleSource};
 
-pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> Result<Facts, Error> {
-    let mut facts = Facts { topics: topics(spec, log)?, ..Facts::default() };
+pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Facts, Error> {
+    let mut facts = of_topics(spec, clusters)?;
     let references: BTreeSet<&String> = spec.operators.iter().map(|operator| &operator.module).collect();
     for reference in references {
         facts.modules.insert(reference.clone(), look_up(reference, view, modules));
@@ -26,7 +27,7 @@ pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> 
         }
         facts.job = Some(job.clone());
     } else {
-        facts.refused_starts = refused_starts(spec, &facts.topics, log)?;
+        facts.refused_starts = refused_starts(spec, &facts.topics, clusters.home().as_ref())?;
     }
     Ok(facts)
 }
@@ -35,8 +36,8 @@ pub fn gather(spec: &JobSpec, log: &dyn Log, view: &View, modules: &Modules) -> 
 ///
 /// # Errors
 /// [`Error::Refused`] where something that it needs has gone meanwhile.
-pub fn graph_of(job: &JobRecord, log: &dyn Log, view: &View, modules: &Modules) -> Result<Graph, Error> {
-    let mut facts = Facts { topics: topics(&job.spec, log)?, ..Facts::default() };
+pub fn graph_of(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Graph, Error> {
+    let mut facts = of_topics(&job.spec, clusters)?;
     for operator in &job.spec.operators {
         let pinned = job.modules.get(&operator.id);
         let reference = pinned.map_or_else(|| operator.module.clone(), |id| id.digest.to_string());
@@ -47,12 +48,36 @@ pub fn graph_of(job: &JobRecord, log: &dyn Log, view: &View, modules: &Modules) 
     planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
 }
 
-/// The topics that a spec names; all there are where one of them is missing, so that a near one can be suggested.
-fn topics(spec: &JobSpec, log: &dyn Log) -> Result<BTreeMap<String, TopicInfo>, Error> {
-    let dead_letters = spec.dead_letter_topic();
-    let needed = spec.sources.iter().map(|source| &source.topic).chain(spec.sinks.iter().map(|sink| &sink.topic));
-    let needed: BTreeSet<&str> = needed.map(String::as_str).collect();
-    let named: Vec<&str> = needed.iter().copied().chain([dead_letters.as_str()]).collect();
+/// The topics that a spec names, each where it says that it is.
+fn of_topics(spec: &JobSpec, clusters: &Clusters) -> Result<Facts, Error> {
+    let sinks = |cluster: Option<&str>| -> BTreeSet<&str> {
+        let there = spec.sinks.iter().filter(|sink| sink.cluster.as_deref() == cluster);
+        there.map(|sink| sink.topic.as_str()).collect()
+    };
+    let sources = spec.sources.iter().map(|source| source.topic.as_str());
+    let needed = sources.chain(sinks(None)).collect();
+    let topics = topics(clusters.home().as_ref(), &needed, Some(&spec.dead_letter_topic()))?;
+    let mut elsewhere = BTreeMap::new();
+    for name in clusters.names() {
+        let needed = sinks(Some(name));
+        let found = if needed.is_empty() {
+            BTreeMap::new()
+        } else {
+            self::topics(clusters.other(name)?.as_ref(), &needed, None)?
+        };
+        elsewhere.insert(name.to_owned(), found);
+    }
+    Ok(Facts { topics, elsewhere, ..Facts::default() })
+}
+
+/// The needed topics, and one that may be missing; all there are where a needed one is not there, so that a near one
+/// can be suggested.
+fn topics(
+    log: &dyn Log,
+    needed: &BTreeSet<&str>,
+    optional: Option<&str>,
+) -> Result<BTreeMap<String, TopicInfo>, Error> {
+    let named: Vec<&str> = needed.iter().copied().chain(optional).collect();
     let found = log.topics_named(&named)?;
     let is_missing = |name: &&str| !found.iter().any(|topic| topic.spec.name == **name);
     let topics = if needed.iter().any(is_missing) { log.topics()? } else { found };

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::modules::{Admitted, ModuleHost};
 use super::running::Runner;
 use crate::env::Clock;
-use crate::log::Log;
+use crate::log::clusters::Clusters;
 use crate::model::Digest;
 use crate::registry::ModuleStore;
 use crate::task;
@@ -40,7 +40,7 @@ impl ModuleHost for WasmHost {
 }
 
 pub struct Threads {
-    pub log: Arc<dyn Log>,
+    pub clusters: Clusters,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -51,7 +51,7 @@ impl Runner for Threads {
     fn deploy(&self, plan: &TaskPlan) -> Result<(), Error> {
         let mut attempts = 1;
         loop {
-            match task::deploy(plan, self.log.as_ref()) {
+            match task::deploy(plan, self.clusters.home().as_ref()) {
                 // A header that did get in is found by the next attempt.
                 Err(task::Error::Indefinite { .. }) if attempts < DEPLOY_ATTEMPTS => attempts += 1,
                 deployed => return Ok(deployed?),
@@ -61,7 +61,7 @@ impl Runner for Threads {
 
     fn spawn(&self, plan: TaskPlan, modules: Arc<dyn ModuleSource>) -> Result<TaskHandle, Error> {
         let doing = format!("start task {} of job {}", plan.task, plan.job.name);
-        task::spawn(plan, Arc::clone(&self.log), modules, Arc::clone(&self.clock))
+        task::spawn(plan, self.clusters.clone(), modules, Arc::clone(&self.clock))
             .map_err(|source| Error::Io { doing, source })
     }
 }

@@ -23,6 +23,7 @@ use super::swap::Probations;
 use super::watch::Watch;
 use crate::env::{Clock, failpoint};
 use crate::error::Kind;
+use crate::log::clusters::Clusters;
 use crate::log::{self, Cleanup, Log, TopicSpec};
 use crate::model::Uid;
 use crate::task::handle::Phase;
@@ -34,7 +35,9 @@ const CHANGELOG_RECORD_BYTES: u32 = 1 << 20;
 const DEAD_LETTER_RECORD_BYTES: u32 = 1 << 20;
 
 pub struct Manager {
+    /// The home cluster's.
     pub(super) log: Arc<dyn Log>,
+    pub(super) clusters: Clusters,
     pub(super) store: Arc<Store>,
     pub(super) modules: Arc<Modules>,
     pub(super) clock: Arc<dyn Clock>,
@@ -86,7 +89,7 @@ pub enum State {
 
 impl Manager {
     pub fn new(
-        log: Arc<dyn Log>,
+        clusters: Clusters,
         store: Arc<Store>,
         modules: Arc<Modules>,
         runner: Box<dyn Runner>,
@@ -94,7 +97,8 @@ impl Manager {
         data_dir: PathBuf,
     ) -> Arc<Self> {
         Arc::new(Self {
-            log,
+            log: Arc::clone(clusters.home()),
+            clusters,
             store,
             modules,
             clock,
@@ -134,7 +138,7 @@ impl Manager {
 
     /// What applying a spec would do.
     pub fn plan(&self, spec: &JobSpec) -> Result<Plan, Error> {
-        Ok(plan::plan(spec, &facts::gather(spec, self.log.as_ref(), &self.store.view(), &self.modules)?))
+        Ok(plan::plan(spec, &facts::gather(spec, &self.clusters, &self.store.view(), &self.modules)?))
     }
 
     /// Creates, changes or resumes a job.
@@ -177,7 +181,7 @@ impl Manager {
         let view = self.store.view();
         let uses = |spec: &JobSpec| {
             spec.sources.iter().any(|source| source.topic == topic)
-                || spec.sinks.iter().any(|sink| sink.topic == topic)
+                || spec.sinks.iter().any(|sink| sink.cluster.is_none() && sink.topic == topic)
                 || spec.dead_letter_topic() == topic
         };
         view.jobs().find(|(_, job)| uses(&job.spec)).map(|(_, job)| job.name.clone())
@@ -353,7 +357,7 @@ impl Manager {
     }
 
     fn task_plans(&self, job: &JobRecord) -> Result<Vec<crate::task::plan::TaskPlan>, Error> {
-        let graph = facts::graph_of(job, self.log.as_ref(), &self.store.view(), &self.modules)?;
+        let graph = facts::graph_of(job, &self.clusters, &self.store.view(), &self.modules)?;
         plan::task_plans(job, &graph, self.log.as_ref(), &self.data_dir)
     }
 

@@ -17,7 +17,7 @@ pub use graph::{Graph, ResolvedOperator, ResolvedSink, ResolvedSource};
 pub use tasks::{Names, task_plans};
 
 use super::record::{Desired, JobRecord, ModuleId};
-use super::spec::JobSpec;
+use super::spec::{JobSpec, SinkSpec};
 use crate::log::TopicInfo;
 use crate::model::Digest;
 use crate::task::plan::ModuleRef;
@@ -41,6 +41,8 @@ impl fmt::Display for Refusal {
 #[derive(Default)]
 pub struct Facts {
     pub topics: BTreeMap<String, TopicInfo>,
+    /// Per other cluster that this server knows, the topics of it that were asked for.
+    pub elsewhere: BTreeMap<String, BTreeMap<String, TopicInfo>>,
     /// Per reference in the spec what was found, or why nothing was.
     pub modules: BTreeMap<String, Result<FoundModule, String>>,
     /// The job of that name as it is.
@@ -52,6 +54,14 @@ pub struct Facts {
 }
 
 impl Facts {
+    fn topic_of(&self, sink: &SinkSpec) -> Option<&TopicInfo> {
+        let topics = match &sink.cluster {
+            None => Some(&self.topics),
+            Some(cluster) => self.elsewhere.get(cluster),
+        };
+        topics?.get(&sink.topic)
+    }
+
     /// A job keeps the number of tasks that it was made with, whatever becomes of its topics.
     fn parallelism(&self, spec: &JobSpec) -> Option<u32> {
         spec.parallelism.or_else(|| self.job.as_ref().map(|job| job.parallelism))

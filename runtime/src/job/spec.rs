@@ -194,11 +194,18 @@ pub struct OperatorSpec {
 #[serde(deny_unknown_fields)]
 pub struct SinkSpec {
     pub id: String,
+    /// Another cluster that has the topic, by the name that the server was started with. Not given: home, the only one
+    /// where output is exactly-once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     pub topic: String,
     /// A source's id, or `operator.output`.
     pub from: String,
     #[serde(default)]
     pub timestamp: TimestampSpec,
+    /// On another cluster: also a compacted topic is written to, where an older value may come to stand over a newer one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_duplicates: bool,
 }
 
 /// The Kafka timestamp of records in a sink.

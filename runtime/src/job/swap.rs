@@ -142,7 +142,7 @@ impl Manager {
     fn check_fit(&self, job: &JobRecord, operator: &str, from: &ModuleId, to: &ModuleId) -> Result<(), Error> {
         let mut changed = job.clone();
         put_module(&mut changed, operator, to);
-        facts::graph_of(&changed, self.log.as_ref(), &self.store.view(), &self.modules)?;
+        facts::graph_of(&changed, &self.clusters, &self.store.view(), &self.modules)?;
         let refusals: Vec<Refusal> = self
             .planned_states(operator, from, to)?
             .into_iter()

@@ -1,9 +1,10 @@
 //! The log seam: everything the runtime knows of topics goes through the traits of this module.
 //!
 //! Implementations: `embedded` (RocksDB inside the process) and `kafka` (librdkafka). Callers see blocking calls; each reader and
-//! writer belongs to one thread. Nothing here knows of jobs, tasks or state.
-//! Read [`Log`] first, then [`Writer`] (one epoch = one transaction), then [`Reader`].
+//! writer belongs to one thread. Nothing here knows of jobs, tasks or state. [`clusters`] are the logs of one process by name.
+//! Read [`Log`] first, then [`Writer`] (one epoch = one transaction), then [`Reader`]; [`Outlet`] is for other clusters.
 
+pub mod clusters;
 #[cfg(test)]
 pub mod conformance;
 pub mod embedded;
@@ -203,6 +204,17 @@ pub trait Log: Send + Sync {
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error>;
     /// Appends outside any epoch (a plain producer). Returns the offset of the first record.
     fn produce(&self, records: &PartitionBatch) -> Result<i64, Error>;
+    /// A way to append outside any epoch that waits for many acknowledgements at once. A log without one says so.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    fn outlet(&self) -> Result<Box<dyn Outlet>, Error> {
+        Err(Error::Denied {
+            doing: "write at least once".to_owned(),
+            found: "this log writes in epochs only".to_owned(),
+            remedy: "write to a cluster that takes plain records",
+        })
+    }
     /// Shows positions as those of a consumer group, so that lag tools see them. A mirror: nothing here ever
     /// reads it to resume. A log without groups does nothing.
     fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error>;
@@ -257,6 +269,21 @@ pub trait Writer: Send {
     fn abort(&mut self) -> Result<(), Error>;
     /// Where the first record of the last committed epoch stands in a partition; none where it wrote none there.
     fn first_offset(&self, topic: &str, partition: PartitionId) -> Option<i64>;
+}
+
+/// Appends outside any epoch: what its owner computes again is written again. Nothing fences it.
+pub trait Outlet: Send {
+    /// Adds records behind those of earlier calls; `offsets` are ignored, a negative timestamp means append time. They
+    /// may be seen at once, or only when they are settled.
+    ///
+    /// # Errors
+    /// As [`Writer::append`], but never [`Error::Fenced`]. Where the cluster is in trouble the outlet is spent.
+    fn append(&mut self, records: &PartitionBatch) -> Result<(), Error>;
+    /// Waits until every record appended is acknowledged, but not for ever.
+    ///
+    /// # Errors
+    /// Some records may not be there, now or later: the outlet is spent.
+    fn settle(&mut self) -> Result<(), Error>;
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -99,10 +99,6 @@ impl BadRecords {
         }
     }
 
-    pub fn bytes(&self) -> usize {
-        self.letters.byte_len()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()
     }

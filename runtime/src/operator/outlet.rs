@@ -122,9 +122,9 @@ impl Outlet {
         }
     }
 
-    /// Bytes that wait for the writer.
-    pub fn bytes(&self) -> usize {
-        self.bad.bytes() + self.sinks.iter().map(Sink::bytes).sum::<usize>()
+    /// Nothing waits for the writer.
+    pub fn is_empty(&self) -> bool {
+        self.bad.is_empty() && self.sinks.iter().all(Sink::is_empty)
     }
 
     /// Forgets everything that an epoch had brought.

@@ -13,6 +13,7 @@ mod changelog;
 mod error;
 pub mod handle;
 mod inputs;
+mod outlets;
 pub mod plan;
 mod recovery;
 mod session;

@@ -96,6 +96,8 @@ pub enum Origin {
 #[derive(Clone)]
 pub struct SinkPlan {
     pub id: String,
+    /// The other cluster that has the topic; none: the job's home, the only one that takes part in the commit.
+    pub cluster: Option<String>,
     pub topic: TopicRef,
     pub from: Origin,
     pub timestamp: SinkTimestamp,

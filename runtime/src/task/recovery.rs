@@ -4,11 +4,12 @@
 //! changelog to its end, then a claim; only then is anything read from the inputs. The changelog is
 //! the truth; the local store is used only where exactly the header that it names stands in the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::inputs::Inputs;
+use super::outlets::Outlets;
 use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef};
 use super::session::{Head, OpenEpoch, Session};
 use super::swap::Swaps;
@@ -142,7 +143,7 @@ impl<'a> Session<'a> {
         let (writer, (rules, store)) = beside(around.overlap, take_over, || {
             let read = plan.sources.iter().map(|source| &source.topic).chain([&plan.changelog]);
             log.expect_readers(&read.map(|topic| topic.name.as_str()).collect::<Vec<_>>(), Isolation::ReadCommitted);
-            let rules = check_topics(plan, log)?;
+            let rules = check_topics(around)?;
             // What a store holds is judged by the changelog, whenever it was opened.
             Ok((rules, if early.is_none() { Some(open_store(plan)?) } else { None }))
         })?;
@@ -187,6 +188,7 @@ impl<'a> Session<'a> {
             owner: Uid::random(),
             reader,
             writer: Some(writer),
+            outlets: Outlets::new(around.clusters.clone()),
             state,
             chain,
             watermark,
@@ -262,13 +264,34 @@ impl<'a> Session<'a> {
     }
 }
 
-/// A topic that was made again under its name is another topic. Answers the rules of the sinks' topics as they are
-/// now: they may have changed since the plan was made.
-fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<BTreeMap<String, TopicRules>, Error> {
-    let mut rules = BTreeMap::new();
+/// The rules of topics as they are now (they may have changed since the plan was made), by other cluster and name.
+type Rules<'a> = BTreeMap<(Option<&'a str>, &'a str), TopicRules>;
+
+/// A topic that was made again under its name is another topic. Each is asked for where it is.
+fn check_topics(around: &Surroundings) -> Result<Rules<'_>, Error> {
+    let Surroundings { plan, log, clusters, .. } = around;
+    let mut rules = Rules::new();
     let sources = plan.sources.iter().map(|source| &source.topic);
-    let sinks = plan.sinks.iter().map(|sink| &sink.topic);
-    let needed: Vec<_> = sources.chain(sinks).chain([&plan.changelog, &plan.dead_letters]).collect();
+    let at_home = sources.chain(sinks_on(plan, None)).chain([&plan.changelog, &plan.dead_letters]).collect();
+    check_same(log.as_ref(), None, at_home, &mut rules)?;
+    let elsewhere: BTreeSet<&str> = plan.sinks.iter().filter_map(|sink| sink.cluster.as_deref()).collect();
+    for cluster in elsewhere {
+        check_same(clusters.other(cluster)?.as_ref(), Some(cluster), sinks_on(plan, Some(cluster)), &mut rules)?;
+    }
+    log.check_internal(&plan.changelog.name, plan.changelog.partitions, Cleanup::Delete)?;
+    Ok(rules)
+}
+
+fn sinks_on<'a>(plan: &'a TaskPlan, cluster: Option<&str>) -> Vec<&'a TopicRef> {
+    plan.sinks.iter().filter(|sink| sink.cluster.as_deref() == cluster).map(|sink| &sink.topic).collect()
+}
+
+fn check_same<'a>(
+    log: &dyn Log,
+    cluster: Option<&'a str>,
+    needed: Vec<&'a TopicRef>,
+    rules: &mut Rules<'a>,
+) -> Result<(), Error> {
     let names: Vec<_> = needed.iter().map(|topic| topic.name.as_str()).collect();
     let there = log.topics_named(&names)?;
     for TopicRef { name, id, .. } in needed {
@@ -278,10 +301,9 @@ fn check_topics(plan: &TaskPlan, log: &dyn Log) -> Result<BTreeMap<String, Topic
         if found.id != *id && !bug(Bug::IgnoreTopicId) {
             return Err(Error::TopicChanged { topic: name.clone(), expected: *id, found: found.id });
         }
-        rules.insert(name.clone(), found.rules());
+        rules.insert((cluster, name), found.rules());
     }
-    log.check_internal(&plan.changelog.name, plan.changelog.partitions, Cleanup::Delete)?;
-    Ok(rules)
+    Ok(())
 }
 
 /// The inputs are those that the last header has positions in: also where a topic was made again before this process
@@ -483,7 +505,7 @@ fn build_chain(
     around: &Surroundings,
     header: &Header,
     modules: &[ModuleRef],
-    rules: &BTreeMap<String, TopicRules>,
+    rules: &Rules<'_>,
 ) -> Result<Chain, Error> {
     let plan = &around.plan;
     let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
@@ -523,9 +545,10 @@ fn instantiate_migrator(
     Ok(Migrator::new(module, guest))
 }
 
-fn sink(plan: &SinkPlan, rules: &BTreeMap<String, TopicRules>) -> Sink {
+fn sink(plan: &SinkPlan, rules: &Rules<'_>) -> Sink {
     let TopicRef { name, partitions, rules: planned, .. } = &plan.topic;
-    Sink::new(&plan.id, name, *partitions, *rules.get(name).unwrap_or(planned), plan.timestamp)
+    let now = rules.get(&(plan.cluster.as_deref(), name.as_str()));
+    Sink::new(&plan.id, name, *partitions, *now.unwrap_or(planned), plan.timestamp)
 }
 
 fn bad_records(plan: &TaskPlan) -> BadRecords {

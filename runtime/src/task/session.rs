@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::careful::{Careful, Refused};
 use super::handle::{Command, Phase};
 use super::inputs::Inputs;
+use super::outlets::Outlets;
 use super::plan::TaskPlan;
 use super::swap::Swaps;
 use super::worker::Surroundings;
@@ -61,6 +62,7 @@ pub(super) struct Session<'a> {
     pub reader: Box<dyn Reader>,
     /// None while the task is idle: an open one costs the cluster and this process alike.
     pub writer: Option<Box<dyn Writer>>,
+    pub outlets: Outlets,
     pub state: TaskState,
     pub chain: Chain,
     pub watermark: TaskWatermark,
@@ -216,15 +218,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What the guests have emitted goes to the writer, batch by batch.
+    /// What the guests have emitted goes to the writer, batch by batch; what is for other clusters to their outlets.
     fn emit(&mut self) -> Result<(), Error> {
-        if self.chain.outlet.bytes() == 0 && self.chain.outlet.bad.is_empty() {
+        if self.chain.outlet.is_empty() {
             return Ok(());
         }
         self.begin()?;
         let (writer, outlet) = (opened(&mut self.writer), &mut self.chain.outlet);
-        for sink in &mut outlet.sinks {
-            self.epoch.emitted += sink.drain(|batch| writer.append(batch))?;
+        for (sink, plan) in outlet.sinks.iter_mut().zip(&self.around.plan.sinks) {
+            self.epoch.emitted += match &plan.cluster {
+                None => sink.drain(|batch| writer.append(batch))?,
+                Some(cluster) => sink.drain(|batch| self.outlets.append(cluster, batch))?,
+            };
         }
         if !outlet.bad.is_empty() {
             writer.append(outlet.bad.letters())?;
@@ -249,6 +254,7 @@ impl Session<'_> {
         let now = self.around.clock.elapsed();
         if self.is_unchanged() && now.saturating_sub(self.epoch.opened) >= self.plan().settings.writer_idle {
             self.writer = None;
+            self.outlets.close();
         }
     }
 
@@ -326,7 +332,7 @@ impl Session<'_> {
     }
 
     /// The only commit point: output, dead letters, state changes, timers, positions, watermark and
-    /// module versions become durable together or not at all.
+    /// module versions become durable together or not at all. Output to other clusters is there before.
     pub fn commit(&mut self, kind: HeaderKind) -> Result<(), Error> {
         failpoint("epoch-open");
         let started = self.around.clock.elapsed();
@@ -350,6 +356,8 @@ impl Session<'_> {
             // Breaks: the group is a mirror, never ahead of a committed header.
             broken::mirror_open_positions(self)?;
         }
+        // Ahead of the commit: behind it nobody would write again what was not taken elsewhere.
+        self.outlets.settle()?;
         failpoint("before-commit");
         let offset = match opened(&mut self.writer).commit()? {
             CommitOutcome::Committed => self.delta_offset(header.epoch)?,

@@ -18,6 +18,7 @@ use super::{Error, recovery};
 use crate::env::Clock;
 use crate::error::Kind;
 use crate::log::Log;
+use crate::log::clusters::Clusters;
 use crate::model::Uid;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -28,7 +29,9 @@ const AFTER_FENCING: Duration = Duration::from_millis(500);
 /// What every session of a task works with.
 pub(super) struct Surroundings {
     pub plan: TaskPlan,
+    /// The home cluster's.
     pub log: Arc<dyn Log>,
+    pub clusters: Clusters,
     pub modules: Arc<dyn ModuleSource>,
     pub clock: Arc<dyn Clock>,
     pub status: Arc<Mutex<TaskStatus>>,
@@ -52,12 +55,21 @@ pub(super) struct Legacy {
 impl Surroundings {
     pub fn new(
         plan: TaskPlan,
-        log: Arc<dyn Log>,
+        clusters: Clusters,
         modules: Arc<dyn ModuleSource>,
         clock: Arc<dyn Clock>,
         status: Arc<Mutex<TaskStatus>>,
     ) -> Self {
-        Self { plan, log, modules, clock, status, overlap: true, legacy: Mutex::default() }
+        Self {
+            plan,
+            log: Arc::clone(clusters.home()),
+            clusters,
+            modules,
+            clock,
+            status,
+            overlap: true,
+            legacy: Mutex::default(),
+        }
     }
 
     pub fn legacy(&self) -> MutexGuard<'_, Legacy> {
@@ -75,14 +87,14 @@ impl Surroundings {
 /// The system's, where it gives no thread.
 pub fn spawn(
     plan: TaskPlan,
-    log: Arc<dyn Log>,
+    clusters: Clusters,
     modules: Arc<dyn ModuleSource>,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<TaskHandle> {
     let (commands, inbox) = mpsc::channel();
     let status = Arc::new(Mutex::new(TaskStatus::default()));
     let name = format!("{}-{}", plan.job.name, plan.task);
-    let around = Surroundings::new(plan, log, modules, clock, Arc::clone(&status));
+    let around = Surroundings::new(plan, clusters, modules, clock, Arc::clone(&status));
     let thread = std::thread::Builder::new().name(name).spawn(move || work(&around, &inbox))?;
     Ok(TaskHandle { commands, status, thread: Some(thread) })
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use common::{Bench, PATIENCE, read_of, until};
 use kafka_cluster::{Cluster, Listener, Options, Target};
 use market_data::api::Client;
-use market_data::api::proto::{Job, JobState};
+use market_data::api::proto::{Job, JobState, TaskPhase};
 use market_data::input::partitioned::{Record, partition_of};
 use market_data::server::Server;
 use serde_json::Value;
@@ -117,12 +117,7 @@ impl OnKafka {
     /// Every record was counted once, in the order of its key, whatever happened: the counts of each key are 1 to
     /// the number that was sent.
     async fn judge(&self, client: &Client) {
-        let mut counts: HashMap<String, Vec<u64>> = HashMap::new();
-        for seen in client.consume(&self.output()).await.unwrap() {
-            let value: Value = serde_json::from_slice(seen.value.as_deref().unwrap()).unwrap();
-            let key = value["key"].as_str().unwrap().to_owned();
-            counts.entry(key).or_default().push(value["count"].as_u64().unwrap());
-        }
+        let mut counts = counts(client, &self.output()).await;
         for (key, sent) in &self.sent {
             let mut found = counts.remove(key).unwrap_or_default();
             found.sort_unstable();
@@ -401,6 +396,73 @@ async fn a_profile_with_secrets_elsewhere_and_the_rights_of_the_documentation_ar
     assert!(!log.contains(credentials.password), "{log}");
 }
 
+/// Per key what the counting job wrote to a topic, in no order.
+async fn counts(client: &Client, topic: &str) -> HashMap<String, Vec<u64>> {
+    let mut counts: HashMap<String, Vec<u64>> = HashMap::new();
+    for seen in client.consume(topic).await.unwrap() {
+        let value: Value = serde_json::from_slice(seen.value.as_deref().unwrap()).unwrap();
+        let key = value["key"].as_str().unwrap().to_owned();
+        counts.entry(key).or_default().push(value["count"].as_u64().unwrap());
+    }
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_on_another_cluster_gets_every_result_through_kills_and_outages() {
+    let Some(lake) = Cluster::for_tests(Options::default()) else { return };
+    lake.create_topic("results", 2, &[]).unwrap();
+    let Some((mut on, _)) = OnKafka::start("elsewhere", 4).await else { return };
+    let profile = on.bench.folder.path().join("lake.yaml");
+    std::fs::write(&profile, format!("bootstrap: {}\ntransaction_timeout_ms: 3000\n", lake.bootstrap())).unwrap();
+    on.bench.server.kill();
+    on.bench.server.know_cluster("lake", &profile);
+    let mut client = on.bench.server.start(None).await.unwrap();
+    let output = format!("topic: {}", on.output());
+    client.apply(&on.spec("earliest").replace(&output, "cluster: lake, topic: results")).await.unwrap();
+    let mut sent = 0;
+    for round in 0..6 {
+        on.produce(&client, 2_000, 4).await;
+        sent += 2_000;
+        if round % 2 == 0 {
+            until(&client, &on.name, |job| read_of(job, "numbers") > sent - 2_000).await;
+            on.bench.server.kill();
+            client = on.bench.server.start(None).await.unwrap();
+        }
+    }
+    until(&client, &on.name, |job| read_of(job, "numbers") == sent).await;
+
+    lake.kill(1).unwrap();
+    on.produce(&client, 500, 4).await;
+    let since = Instant::now();
+    loop {
+        let job = client.job(&on.name).await.unwrap();
+        assert_eq!(read_of(&job, "numbers"), sent, "nothing is done that is not there");
+        if job.tasks.iter().any(|task| task.phase == TaskPhase::Recovering as i32) {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "the job does not notice: {job:?}");
+        // sleep: polls a status; nothing is concluded from the time that has passed
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    lake.up(1).unwrap();
+    sent += 500;
+    until(&client, &on.name, |job| read_of(job, "numbers") == sent).await;
+    assert!(client.consume(&on.output()).await.unwrap().is_empty(), "nothing of it is at home");
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut reader = Server::new(&e2e::binary("forebay"), folder.path()).unwrap().on_kafka(lake.bootstrap(), "reader");
+    let found = counts(&reader.start(None).await.unwrap(), "results").await;
+    let written: usize = found.values().map(Vec::len).sum();
+    println!("{sent} results are there as {written} records");
+    assert_eq!(found.len(), on.sent.len());
+    for (key, sent) in &on.sent {
+        let mut found = found[key].clone();
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found, (1..=*sent).collect::<Vec<_>>(), "{key}: none is missing, and none is of another's making");
+    }
+}
+
 /// What `forebay dev` says when it does not start, and its exit code.
 fn refused(arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -421,6 +483,10 @@ fn a_server_that_cannot_have_its_cluster_says_what_and_where_and_ends() {
     assert!(code == 2 && said.contains("cannot be used with"), "{said}");
     let (code, said) = refused(&["--cluster", "/no/such/profile.yaml"]);
     assert!(code == 2 && said.contains("/no/such/profile.yaml"), "{said}");
+    for wrong in ["lake", "a/b=profile.yaml", "lake=/no/such/profile.yaml"] {
+        let (code, said) = refused(&["--other-cluster", wrong]);
+        assert!(code == 2 && said.contains("--other-cluster"), "{said}");
+    }
     let (code, said) = refused(&["--namespace", "a"]);
     assert!(code == 2 && said.contains("--namespace"), "{said}");
 }

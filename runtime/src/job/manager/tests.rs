@@ -38,7 +38,14 @@ impl World {
         modules.push(&module_bytes(&description("2", 2, &[1], &[1]))).unwrap();
         modules.push(&module_bytes(&description("3", 3, &[], &[]))).unwrap();
         let runner = Box::new(self.actors.clone());
-        Manager::new(Arc::clone(&self.log), store, modules, runner, clock, self.dir.path().join("data"))
+        Manager::new(
+            Clusters::at_home(Arc::clone(&self.log)),
+            store,
+            modules,
+            runner,
+            clock,
+            self.dir.path().join("data"),
+        )
     }
 
     fn spawned(&self) -> usize {

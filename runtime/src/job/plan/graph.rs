@@ -1,13 +1,13 @@
 //! The spec's names resolved into a graph: topics, modules, who feeds whom, and in which order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::spec::{
-    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SourceSpec, StartSpec, TimestampSpec, nearest,
+    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SinkSpec, SourceSpec, StartSpec, TimestampSpec, nearest,
 };
 use super::{Facts, Findings, FoundModule, module_ref};
 use crate::codec::FieldPath;
-use crate::log::TopicInfo;
+use crate::log::{Cleanup, TopicInfo};
 use crate::model::murmur2::KEY_GROUPS;
 use crate::task::plan::{ModuleRef, Origin};
 
@@ -189,25 +189,29 @@ fn source_topics<'a>(spec: &JobSpec, facts: &'a Facts, findings: &mut Findings) 
         }
         match facts.topics.get(&source.topic) {
             Some(topic) => found.push(topic),
-            None => refuse_topic(&place, &source.topic, facts, findings),
+            None => refuse_topic(&place, &source.topic, &facts.topics, findings),
         }
     }
     found
 }
 
-fn refuse_topic(place: &str, topic: &str, facts: &Facts, findings: &mut Findings) {
-    let known = facts.topics.keys().map(String::as_str).filter(|name| !name.starts_with("__forebay."));
-    let remedy = match nearest(topic, known) {
+fn refuse_topic(place: &str, topic: &str, topics: &BTreeMap<String, TopicInfo>, findings: &mut Findings) {
+    let remedy = match near_topic(topic, topics) {
         Some(near) => format!("did you mean `{near}`? Or create it: `forebay topic create {topic}`"),
         None => format!("create it: `forebay topic create {topic}`"),
     };
     findings.refuse(place, format!("there is no topic `{}`", topic.escape_debug()), remedy);
 }
 
+fn near_topic<'a>(topic: &str, topics: &'a BTreeMap<String, TopicInfo>) -> Option<&'a str> {
+    nearest(topic, topics.keys().map(String::as_str).filter(|name| !name.starts_with("__forebay.")))
+}
+
 /// A job that reads what it writes runs for ever; internal topics have one writer each.
 fn check_written_topics(spec: &JobSpec, facts: &Facts, findings: &mut Findings) {
     let dead_letters = spec.dead_letter_topic();
-    let sinks = spec.sinks.iter().map(|sink| (format!("sinks[{}].topic", sink.id), &sink.topic));
+    let at_home = spec.sinks.iter().filter(|sink| sink.cluster.is_none());
+    let sinks = at_home.map(|sink| (format!("sinks[{}].topic", sink.id), &sink.topic));
     for (place, topic) in sinks.chain([("bad_records.topic".to_owned(), &dead_letters)]) {
         if let Some(source) = spec.sources.iter().find(|source| source.topic == *topic) {
             let found = format!("topic `{topic}` is read by source {} of this job", source.id);
@@ -218,13 +222,62 @@ fn check_written_topics(spec: &JobSpec, facts: &Facts, findings: &mut Findings) 
         }
     }
     for sink in &spec.sinks {
+        if let Some(cluster) = &sink.cluster {
+            check_elsewhere(spec, sink, cluster, facts, findings);
+            continue;
+        }
+        if sink.accept_duplicates {
+            let place = format!("sinks[{}].accept_duplicates", sink.id);
+            findings.refuse(place, "a sink of the job's own cluster has none", "leave it out, or name a `cluster`");
+        }
         if sink.topic == dead_letters {
             let found = format!("topic `{dead_letters}` takes the job's dead letters");
             findings.refuse(format!("sinks[{}].topic", sink.id), found, "write to another topic");
         } else if !facts.topics.contains_key(&sink.topic) {
-            refuse_topic(&format!("sinks[{}].topic", sink.id), &sink.topic, facts, findings);
+            refuse_topic(&format!("sinks[{}].topic", sink.id), &sink.topic, &facts.topics, findings);
         }
     }
+}
+
+/// Another cluster takes no part in the job's commits: what its readers may then see is said before anything moves.
+fn check_elsewhere(spec: &JobSpec, sink: &SinkSpec, cluster: &str, facts: &Facts, findings: &mut Findings) {
+    let place = |field: &str| format!("sinks[{}].{field}", sink.id);
+    let Some(topics) = facts.elsewhere.get(cluster) else {
+        let known: Vec<String> = facts.elsewhere.keys().cloned().collect();
+        let remedy =
+            format!("{}; others are named by `forebay dev --other-cluster NAME=FILE`", one_of(cluster, &known));
+        let found = format!("this server knows no cluster `{}`", cluster.escape_debug());
+        return findings.refuse(place("cluster"), found, remedy);
+    };
+    if sink.topic.starts_with("__forebay.") {
+        findings.refuse(place("topic"), format!("topic `{}` is internal", sink.topic), "write to a topic of your own");
+    }
+    let Some(topic) = topics.get(&sink.topic) else {
+        let near = near_topic(&sink.topic, topics).map_or(String::new(), |near| format!("did you mean `{near}`? Or "));
+        let found = format!("cluster {cluster} has no topic `{}`", sink.topic.escape_debug());
+        return findings.refuse(place("topic"), found, format!("{near}create it there"));
+    };
+    let is_it = |source: &&SourceSpec| facts.topics.get(&source.topic).is_some_and(|read| read.id == topic.id);
+    if let Some(source) = spec.sources.iter().find(is_it) {
+        let found = format!("topic `{}` of cluster {cluster} is read by source {} of this job", sink.topic, source.id);
+        findings.refuse(place("topic"), found, "write to another topic: the job would read its own output");
+    }
+    if topic.spec.cleanup == Cleanup::Compact && !sink.accept_duplicates {
+        findings.refuse(
+            place("topic"),
+            format!(
+                "topic `{}` of cluster {cluster} keeps the newest record of each key, and a server that does not know yet \
+                 that it was replaced may still write an older one, which then stays",
+                sink.topic
+            ),
+            "write to a topic that is not compacted, or set `accept_duplicates: true` where readers can bear it",
+        );
+    }
+    findings.warn(format!(
+        "sinks[{}]: cluster {cluster} takes no part in the job's commits, so output to its topic {} is at-least-once: after \
+         a failure records may be there twice, the later copies behind newer records",
+        sink.id, sink.topic
+    ));
 }
 
 /// As long as the spec's operators where nothing is refused.
@@ -348,7 +401,7 @@ impl Scope<'_> {
         let mut sinks = Vec::new();
         for sink in &self.spec.sinks {
             let origin = self.origin(&format!("sinks[{}].from", sink.id), &sink.from, findings);
-            if let (Some(from), Some(topic)) = (origin, facts.topics.get(&sink.topic)) {
+            if let (Some(from), Some(topic)) = (origin, facts.topic_of(sink)) {
                 sinks.push(ResolvedSink { id: sink.id.clone(), topic: topic.clone(), from });
             }
         }

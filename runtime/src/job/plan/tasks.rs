@@ -95,6 +95,7 @@ fn sinks(job: &JobRecord, graph: &Graph) -> Vec<SinkPlan> {
     let specs = job.spec.sinks.iter();
     let plan = |(sink, spec): (&super::ResolvedSink, &super::super::spec::SinkSpec)| SinkPlan {
         id: sink.id.clone(),
+        cluster: spec.cluster.clone(),
         topic: sink.topic.clone().into(),
         from: sink.from,
         timestamp: spec.timestamp.into(),

@@ -1,8 +1,8 @@
 use super::super::fakes::{self, Factory, description};
 use super::super::record::SourceRecord;
 use super::*;
-use crate::log::TimestampBounds;
-use crate::model::Uid;
+use crate::log::{Cleanup, TimestampBounds, TopicSpec};
+use crate::model::{TopicId, Uid};
 
 const SPEC: &str = "
 name: counts
@@ -258,6 +258,78 @@ fn a_sink_that_does_not_hold_the_past_is_warned_of_before_a_job_reads_from_there
     assert!(warnings(&SPEC.replace("from: count.out}", "from: count.out, timestamp: now}"), &facts).is_empty());
     facts.job = Some(running(&mut facts));
     assert!(warnings(SPEC, &facts).is_empty(), "a job that has positions reads no past");
+}
+
+/// The plan of `SPEC` with its sink on a cluster, where server and cluster have these topics.
+fn planned_elsewhere(sink: &str, topics: Vec<TopicInfo>) -> Plan {
+    let topics = topics.into_iter().map(|topic| (topic.spec.name.clone(), topic)).collect();
+    let facts = Facts { elsewhere: [("lake".to_owned(), topics)].into(), ..facts() };
+    planned(&SPEC.replace("topic: results,", &format!("topic: results, {sink},")), &facts)
+}
+
+fn there(cleanup: Cleanup) -> TopicInfo {
+    let info = fakes::info("results", 4);
+    TopicInfo { id: TopicId([2; 16]), spec: TopicSpec { cleanup, ..info.spec }, ..info }
+}
+
+#[test]
+fn a_sink_on_another_cluster_is_at_least_once_and_the_plan_says_so() {
+    let plan = planned_elsewhere("cluster: lake", vec![there(Cleanup::Delete)]);
+    assert_eq!((plan.action, &plan.refusals), (Action::Create, &Vec::new()));
+    assert_eq!(
+        plan.warnings,
+        [
+            "sinks[out]: cluster lake takes no part in the job's commits, so output to its topic results is at-least-once: \
+          after a failure records may be there twice, the later copies behind newer records"
+        ]
+    );
+    assert_eq!(plan.graph.unwrap().sinks[0].topic.id, TopicId([2; 16]), "it is that of the other cluster");
+}
+
+#[test]
+fn a_compacted_topic_of_another_cluster_is_written_to_only_where_that_was_accepted() {
+    let compacted = || vec![there(Cleanup::Compact)];
+    let plan = planned_elsewhere("cluster: lake", compacted());
+    assert_eq!(
+        plan.refusals.iter().map(Refusal::to_string).collect::<Vec<_>>(),
+        [
+            "sinks[out].topic: topic `results` of cluster lake keeps the newest record of each key, and a server that does \
+          not know yet that it was replaced may still write an older one, which then stays; write to a topic that is not \
+          compacted, or set `accept_duplicates: true` where readers can bear it"
+        ]
+    );
+    let plan = planned_elsewhere("cluster: lake, accept_duplicates: true", compacted());
+    assert_eq!((plan.refusals, plan.warnings.len()), (Vec::new(), 1));
+}
+
+#[test]
+fn a_sink_on_a_cluster_or_topic_that_is_not_there_is_refused() {
+    let refused = |sink: &str, topics| -> Vec<String> {
+        planned_elsewhere(sink, topics).refusals.iter().map(Refusal::to_string).collect()
+    };
+    assert_eq!(
+        refused("cluster: lakes", Vec::new()),
+        ["sinks[out].cluster: this server knows no cluster `lakes`; did you mean `lake`? There is: lake; others are \
+          named by `forebay dev --other-cluster NAME=FILE`"]
+    );
+    assert_eq!(
+        refused("cluster: lake", vec![fakes::info("result", 1)]),
+        ["sinks[out].topic: cluster lake has no topic `results`; did you mean `result`? Or create it there"]
+    );
+    let input = TopicInfo { id: fakes::info("orders", 1).id, ..there(Cleanup::Delete) };
+    assert_eq!(
+        refused("cluster: lake", vec![input]),
+        [
+            "sinks[out].topic: topic `results` of cluster lake is read by source in of this job; write to another topic: \
+          the job would read its own output"
+        ]
+    );
+    assert_eq!(
+        refused("accept_duplicates: true", Vec::new()),
+        ["sinks[out].accept_duplicates: a sink of the job's own cluster has none; leave it out, or name a `cluster`"]
+    );
+    let on_a_source = JobSpec::parse(&SPEC.replace("topic: orders}", "topic: orders, cluster: lake}"));
+    assert!(on_a_source.unwrap_err().to_string().contains("unknown field `cluster`"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod epochs;
 mod fencing;
+mod outlets;
 mod reading;
 mod records;
 mod retention;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use epochs::*;
 pub use fencing::*;
+pub use outlets::*;
 pub use reading::*;
 pub use records::*;
 pub use retention::*;
@@ -76,6 +78,8 @@ macro_rules! log_conformance {
             a_commit_that_was_fenced_leaves_nothing
             writers_of_different_ids_leave_each_other_alone
             what_an_id_committed_is_readable_when_its_takeover_returns
+            an_outlet_has_written_everything_once_it_is_settled
+            an_outlet_refuses_what_the_topic_does_not_take
             truncation_moves_the_start_and_removes_what_lies_before
             truncation_behind_the_end_is_refused
             a_reader_that_truncation_has_passed_is_told

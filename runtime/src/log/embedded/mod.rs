@@ -32,7 +32,9 @@ use writer::Owners;
 
 pub use harsh::{Harsh, Show};
 
-use super::{Cleanup, Error, GroupPosition, Isolation, Log, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer};
+use super::{
+    Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer,
+};
 use crate::env::{Clock, SystemClock};
 use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId};
 
@@ -165,6 +167,24 @@ impl Shared {
         self.hardship.as_ref().is_some_and(Hardship::step)
     }
 
+    fn produce(&self, records: &PartitionBatch) -> Result<i64, Error> {
+        let topic = self.topics.get(&records.topic)?;
+        let partition = records.partition;
+        topic.partition(partition)?;
+        writer::check_records(&topic, records)?;
+        let batches = writer::seal_all(records, self.now_ms());
+        let mut append = self.appending.lock()?;
+        if topic.is_deleted() {
+            return Err(self.topics.gone(&topic));
+        }
+        let addition = Addition { topic: topic.clone(), partition, records: records.len() as u64, batches };
+        let first = append.add(addition, Marker::None)?;
+        append.write(&self.store, &|| format!("write to {}/{partition}", topic.name()), |ends| {
+            self.show(None, ends);
+        })?;
+        Ok(first)
+    }
+
     fn remove_topic(&self, topic: &Topic) -> Result<(), Error> {
         let doing = || format!("delete topic {}", topic.name());
         let _removal = topic.removal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -272,22 +292,11 @@ impl Log for Embedded {
     }
 
     fn produce(&self, records: &PartitionBatch) -> Result<i64, Error> {
-        let shared = &self.shared;
-        let topic = shared.topics.get(&records.topic)?;
-        let partition = records.partition;
-        topic.partition(partition)?;
-        writer::check_records(&topic, records)?;
-        let batches = writer::seal_all(records, shared.now_ms());
-        let mut append = shared.appending.lock()?;
-        if topic.is_deleted() {
-            return Err(shared.topics.gone(&topic));
-        }
-        let addition = Addition { topic: topic.clone(), partition, records: records.len() as u64, batches };
-        let first = append.add(addition, Marker::None)?;
-        append.write(&shared.store, &|| format!("write to {}/{partition}", topic.name()), |ends| {
-            shared.show(None, ends);
-        })?;
-        Ok(first)
+        self.shared.produce(records)
+    }
+
+    fn outlet(&self) -> Result<Box<dyn Outlet>, Error> {
+        Ok(Box::new(writer::EmbeddedOutlet::new(self.shared.clone())))
     }
 
     fn mirror(&self, _group: &str, _positions: &[GroupPosition]) -> Result<(), Error> {

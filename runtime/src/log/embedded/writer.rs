@@ -14,7 +14,7 @@ use super::keys;
 use super::store::corrupt;
 use super::topics::Topic;
 use crate::env::{Bug, bug};
-use crate::log::{Cleanup, CommitOutcome, Error, Writer, too_large};
+use crate::log::{Cleanup, CommitOutcome, Error, Outlet, Writer, too_large};
 use crate::model::{PartitionBatch, PartitionId};
 
 /// The owners of transactional ids in this process.
@@ -311,6 +311,25 @@ impl Touched {
     /// The addition that only moves the end.
     fn burnt(self) -> Addition {
         Addition { topic: self.topic, partition: self.partition, batches: Vec::new(), records: self.records }
+    }
+}
+
+/// Writes outside any epoch, at once.
+pub struct EmbeddedOutlet(Arc<Shared>);
+
+impl EmbeddedOutlet {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl Outlet for EmbeddedOutlet {
+    fn append(&mut self, records: &PartitionBatch) -> Result<(), Error> {
+        self.0.produce(records).map(drop)
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        Ok(())
     }
 }
 

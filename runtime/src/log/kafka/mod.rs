@@ -24,8 +24,8 @@ use profile::Cluster;
 pub use profile::Profile;
 
 use super::{
-    Cleanup, Error, GroupPosition, Isolation, Log, Reader, Span, TimestampBounds, TopicInfo, TopicRules, TopicSpec,
-    Writer,
+    Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, Span, TimestampBounds, TopicInfo, TopicRules,
+    TopicSpec, Writer,
 };
 use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId};
 
@@ -189,6 +189,10 @@ impl Log for Kafka {
             *plain = Some(producer);
         }
         produced
+    }
+
+    fn outlet(&self) -> Result<Box<dyn Outlet>, Error> {
+        Ok(Box::new(writer::KafkaOutlet::new(Arc::clone(&self.shared))?))
     }
 
     fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error> {

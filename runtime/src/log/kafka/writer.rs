@@ -1,4 +1,4 @@
-//! Epochs as Kafka transactions, and plain writes.
+//! Epochs as Kafka transactions, and plain writes: one by one, or settled together.
 //!
 //! Owns one producer per writer, and what has become of each message. A writer's producer is never used again after
 //! trouble in a commit: librdkafka tries EndTxn again by itself and then reports success, so a commit during which a
@@ -18,7 +18,7 @@ use super::admin;
 use super::native::{self, Client, Code, Deliveries, Events, Failure, Role, cstring, text_of};
 use super::profile::BATCH_BYTES;
 use crate::env::{Bug, bug, failpoint};
-use crate::log::{CommitOutcome, Error, TopicRules, Writer, record_bytes, too_large};
+use crate::log::{CommitOutcome, Error, Outlet, TopicRules, Writer, record_bytes, too_large};
 use crate::model::{PartitionBatch, PartitionId};
 
 /// How long a taking over may take altogether.
@@ -257,6 +257,46 @@ impl Plain {
             }
             None => Err(Error::Unavailable { doing: doing(), found: "the cluster gave no offset".to_owned() }),
         }
+    }
+}
+
+/// Writes outside any epoch, to be settled together.
+pub struct KafkaOutlet {
+    shared: Arc<Shared>,
+    producer: Producer,
+}
+
+impl KafkaOutlet {
+    pub fn new(shared: Arc<Shared>) -> Result<Self, Error> {
+        let Plain { shared, producer } = Plain::new(shared)?;
+        Ok(Self { shared, producer })
+    }
+
+    /// What a failed call means. A failed delivery is never forgotten, so the outlet fails from now on.
+    fn spent(&self, doing: &str, code: Code, text: &str) -> Error {
+        if let Some(refused) = self.producer.refused() {
+            return refused;
+        }
+        let (code, text) = self.producer.client.fatal().unwrap_or_else(|| (code, text.to_owned()));
+        let found = match self.producer.client.events.trouble() {
+            Some(trouble) => format!("{text} ({trouble})"),
+            None => text,
+        };
+        admin::error(&format!("{doing} on Kafka at {}", self.shared.cluster.bootstrap), code, &found, None)
+    }
+}
+
+impl Outlet for KafkaOutlet {
+    fn append(&mut self, records: &PartitionBatch) -> Result<(), Error> {
+        self.producer.check(&self.shared, records)?;
+        let doing = || format!("write to {}/{}", records.topic, records.partition);
+        self.producer.send(records).map_err(|(code, text)| self.spent(&doing(), code, &text))
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        self.producer.settle().map_err(|(code, text)| self.spent("wait until output is acknowledged", code, &text))?;
+        self.producer.client.events.set_trouble(None);
+        Ok(())
     }
 }
 

@@ -22,7 +22,8 @@ pub use cluster::{Cluster, Hardship};
 pub use partition::Committed;
 
 use super::{
-    Cleanup, Error, GroupPosition, Isolation, Log, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer, too_large,
+    Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer,
+    too_large,
 };
 use crate::env::Clock;
 use crate::env::simulated::strike;
@@ -136,6 +137,10 @@ impl Log for Simulated {
             cluster.check(records)?;
             cluster.produce(records)
         })
+    }
+
+    fn outlet(&self) -> Result<Box<dyn Outlet>, Error> {
+        Ok(Box::new(writer::SimulatedOutlet::new(self.clone())))
     }
 
     fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error> {

@@ -1,10 +1,10 @@
-//! A transactional client: what it gathers, what it sends, and what it is told.
+//! Clients that write, in transactions and plainly: what they gather, what they send, and what they are told.
 
 use super::Simulated;
 use super::cluster::unavailable;
 use crate::env::simulated::strike;
 use crate::env::{Bug, bug};
-use crate::log::{CommitOutcome, Error, Writer};
+use crate::log::{CommitOutcome, Error, Outlet, Writer};
 use crate::model::{PartitionBatch, PartitionId};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -165,5 +165,54 @@ impl Drop for SimulatedWriter {
                 drop(cluster.write(&self.id, self.producer_epoch, records));
             }
         }
+    }
+}
+
+/// Writes outside transactions. What it has gathered dies with it.
+pub struct SimulatedOutlet {
+    log: Simulated,
+    /// Not sent yet.
+    gathered: Vec<PartitionBatch>,
+    failed: bool,
+}
+
+impl SimulatedOutlet {
+    pub fn new(log: Simulated) -> Self {
+        Self { log, gathered: Vec::new(), failed: false }
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        for records in std::mem::take(&mut self.gathered) {
+            let sent = self.log.call("write plainly", |cluster| {
+                cluster.takes("write")?;
+                cluster.check_delivery(&records)?;
+                cluster.produce(&records)
+            });
+            self.failed |= sent.is_err();
+            sent?;
+        }
+        Ok(())
+    }
+}
+
+impl Outlet for SimulatedOutlet {
+    fn append(&mut self, records: &PartitionBatch) -> Result<(), Error> {
+        let lingers = {
+            let mut cluster = self.log.cluster();
+            cluster.check(records)?;
+            let lingers = cluster.hardship.lingers;
+            cluster.dice.chance(lingers)
+        };
+        self.gathered.push(records.clone());
+        if lingers { Ok(()) } else { self.send() }
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        self.send()?;
+        if self.failed {
+            return Err(unavailable("settle", "records of an earlier call were not acknowledged"));
+        }
+        strike("settled elsewhere");
+        Ok(())
     }
 }

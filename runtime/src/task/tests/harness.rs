@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::guests::Counter;
 use crate::codec::{Decode, SourceCodec};
 use crate::env::ManualClock;
+use crate::log::clusters::Clusters;
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
 use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
@@ -25,6 +26,7 @@ pub const PARTITIONS: u32 = 2;
 pub struct Bench {
     pub dir: TempDir,
     pub log: Arc<Embedded>,
+    pub clusters: Clusters,
     pub clock: Arc<ManualClock>,
     pub plan: TaskPlan,
     pub modules: HashMap<Digest, ModuleRef>,
@@ -76,6 +78,7 @@ impl Bench {
                 .collect(),
             sinks: vec![SinkPlan {
                 id: "out".into(),
+                cluster: None,
                 topic: topic("counts", 1),
                 from: Origin::Output { operator: last, output: 0 },
                 timestamp: SinkTimestamp::EventTime,
@@ -87,7 +90,8 @@ impl Bench {
             state_dir: dir.path().join("state"),
         };
         let modules = operators.iter().map(|(_, module)| (module.digest, module.clone())).collect();
-        let bench = Self { dir, log, clock: Arc::default(), plan, modules };
+        let clusters = Clusters::at_home(log.clone());
+        let bench = Self { dir, log, clusters, clock: Arc::default(), plan, modules };
         crate::task::deploy(&bench.plan, &*bench.log).unwrap();
         bench
     }
@@ -120,7 +124,7 @@ impl Bench {
     pub fn around(&self) -> Surroundings {
         let (modules, status) = (Arc::new(Known(self.modules.clone())), Arc::new(Mutex::new(TaskStatus::default())));
         let clock = Arc::clone(&self.clock) as _;
-        let around = Surroundings::new(self.plan.clone(), self.log.clone(), modules, clock, status);
+        let around = Surroundings::new(self.plan.clone(), self.clusters.clone(), modules, clock, status);
         Surroundings { overlap: false, ..around }
     }
 

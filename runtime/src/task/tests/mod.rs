@@ -5,6 +5,7 @@ mod guests;
 mod harness;
 
 mod bad_records;
+mod elsewhere;
 mod event_time;
 mod ownership;
 mod recovery;

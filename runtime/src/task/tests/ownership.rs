@@ -69,7 +69,7 @@ fn a_fenced_task_gives_way_to_whoever_claimed_it_and_stops() {
     let bench = Bench::counting();
     let around = bench.around();
     let clock: Arc<dyn Clock> = SystemClock::shared();
-    let mut first = spawn(bench.plan.clone(), bench.log.clone(), around.modules.clone(), clock).unwrap();
+    let mut first = spawn(bench.plan.clone(), bench.clusters.clone(), around.modules.clone(), clock).unwrap();
     wait_for(|| first.status().phase == Phase::Running);
 
     let (other, _dir) = elsewhere(&bench);
@@ -90,7 +90,7 @@ fn a_task_that_was_fenced_by_nobody_takes_over_again() {
     let bench = Bench::counting();
     let around = bench.around();
     let clock: Arc<dyn Clock> = SystemClock::shared();
-    let mut task = spawn(bench.plan.clone(), bench.log.clone(), around.modules.clone(), clock).unwrap();
+    let mut task = spawn(bench.plan.clone(), bench.clusters.clone(), around.modules.clone(), clock).unwrap();
     wait_for(|| task.status().phase == Phase::Running);
     // A cluster that aborts a transaction for its age raises the producer epoch, and nobody claims the task.
     drop(crate::log::Log::writer(bench.log.as_ref(), &bench.plan.transactional_id()).unwrap());
@@ -117,7 +117,7 @@ fn a_task_that_is_told_to_stop_stops_where_its_last_commit_fails_too() {
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let mut plan = bench.plan.clone();
     plan.settings.commit_interval = Duration::from_secs(3_600);
-    let mut task = spawn(plan, bench.log.clone(), around.modules.clone(), clock).unwrap();
+    let mut task = spawn(plan, bench.clusters.clone(), around.modules.clone(), clock).unwrap();
     wait_for(|| task.status().phase == Phase::Running);
     bench.send_all(&[("a", "1"), ("b", "2")]);
     wait_for(|| task.status().open_records == 2);

@@ -5,6 +5,7 @@ use crate::error::Kind;
 use crate::log::Log;
 use crate::state::TaskState;
 use crate::task::Error;
+use crate::task::plan::Origin;
 use crate::task::session::Session;
 
 fn sorted(mut lines: Vec<String>) -> Vec<String> {
@@ -28,6 +29,17 @@ fn every_record_counts_once_over_sessions_that_end_and_sessions_that_die() {
     };
     assert_eq!(of("a"), ["1,1", "2,3", "3,4", "4,6", "5,7", "6,9"]);
     assert_eq!(of("b"), ["1,10", "2,20", "3,30"]);
+}
+
+#[test]
+fn a_record_of_no_bytes_is_written_in_its_epoch() {
+    let mut bench = Bench::counting();
+    bench.plan.operators.clear();
+    bench.plan.sinks[0].from = Origin::Source(0);
+    bench.deploy_again();
+    bench.send("", "", 1_000);
+    bench.run().unwrap();
+    assert_eq!(bench.counts(), [""]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::codec::{Decode, SourceCodec};
 use crate::env::simulated::{self as env_simulated, Dice, JumpingClock};
 use crate::env::{Bug, with_bug};
 use crate::error::Kind;
+use crate::log::clusters::Clusters;
 use crate::log::sim::{Hardship, Simulated};
 use crate::log::{Cleanup, Log, TopicSpec};
 use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
@@ -85,7 +86,13 @@ fn run(seed: u64) -> Result<Told, String> {
         .map(|i| {
             let plan = TaskPlan { state_dir: PathBuf::from(format!("/simulated/{i}/state")), ..plan.clone() };
             let status = Arc::new(Mutex::new(TaskStatus::default()));
-            let around = Surroundings::new(plan, Arc::new(log.clone()), modules.clone(), clock.clone(), status);
+            let around = Surroundings::new(
+                plan,
+                Clusters::at_home(Arc::new(log.clone())),
+                modules.clone(),
+                clock.clone(),
+                status,
+            );
             Surroundings { overlap: false, ..around }
         })
         .collect();
@@ -156,6 +163,7 @@ fn plan(dice: &mut Dice, log: &Simulated, hints: bool) -> TaskPlan {
         }],
         sources: sources.into(),
         sinks: vec![SinkPlan {
+            cluster: None,
             id: "out".into(),
             topic: topic("counts", 1, 2_000),
             from: Origin::Output { operator: 0, output: 0 },
