@@ -19,7 +19,7 @@ use super::record::{Desired, FORMAT, JobRecord, Key, ModuleId, Record, SwapRecor
 use super::running::{Runner, RunningJob, TaskView};
 use super::spec::JobSpec;
 use super::store::{Change, Expected, Revision, Store};
-use super::swap::Probations;
+use super::swap::{Left, Probations};
 use super::watch::Watch;
 use crate::env::{Clock, failpoint};
 use crate::error::Kind;
@@ -45,6 +45,7 @@ pub struct Manager {
     data_dir: PathBuf,
     running: Mutex<BTreeMap<String, Slot>>,
     pub(super) probations: Probations,
+    pub(super) left: Left,
     pub(super) watch: Watch,
     stopping: AtomicBool,
     wake: (Mutex<()>, Condvar),
@@ -106,6 +107,7 @@ impl Manager {
             data_dir,
             running: Mutex::default(),
             probations: Probations::default(),
+            left: Left::default(),
             watch: Watch::default(),
             stopping: AtomicBool::new(false),
             wake: (Mutex::new(()), Condvar::new()),
@@ -435,6 +437,7 @@ impl Manager {
                 if let Ok(_one) = change.try_lock() {
                     job.supervise(self.runner.as_ref(), self.clock.as_ref());
                     self.watch_probation(&name, &job);
+                    self.resume_swap(&name, &job);
                 }
             }
             let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);

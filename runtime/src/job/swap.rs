@@ -35,9 +35,16 @@ const PROBATION: Duration = Duration::from_secs(10);
 /// Traps on probation that send the version back. One bad record costs up to a dozen while it is isolated.
 const PROBATION_TRAPS_MAX: u64 = 50;
 
+/// A swap that was left half way since the log was away is gone on with after so long.
+const LEFT_PAUSE: Duration = Duration::from_secs(1);
+
 /// Swaps on probation: since when, and how many traps each task had had before.
 #[derive(Default)]
 pub struct Probations(Mutex<BTreeMap<Uid, Watch>>);
+
+/// Jobs whose swap could not be noted, and since when. Nobody drives it, and it must not stay open for ever.
+#[derive(Default)]
+pub struct Left(Mutex<BTreeMap<Uid, Duration>>);
 
 #[derive(Clone)]
 struct Watch {
@@ -114,9 +121,11 @@ impl Manager {
             started_at_ms: self.clock.now() / 1_000_000,
             tasks: BTreeMap::new(),
         };
-        self.note(&swap)?;
-        failpoint("swap-preparing");
-        let swap = self.drive(&running, swap)?;
+        let driven = self.note(&swap).and_then(|()| {
+            failpoint("swap-preparing");
+            self.drive(&running, swap)
+        });
+        let swap = driven.inspect_err(|error| self.leave(job.uid, error))?;
         match swap.phase {
             SwapPhase::Abandoned | SwapPhase::RolledBack => {
                 Err(Error::SwapAbandoned { job: swap.job, swap: swap.swap, reason: swap.reason.unwrap_or_default() })
@@ -345,20 +354,46 @@ impl Manager {
         }
     }
 
-    /// After a restart of the process: an undecided swap is abandoned, a decided one goes on.
+    /// Where nobody drives it, as after a restart: an undecided swap is abandoned, a decided one goes on.
     pub(super) fn follow_swap(self: &Arc<Self>, job: &JobRecord) {
         let view = self.store.view();
         let Some((_, swap)) = view.swap(job.uid) else { return };
         match swap.phase {
             SwapPhase::Preparing => {
-                let reason = Some("the server ended while it was being prepared".to_owned());
+                let reason = Some("the server ended, or the log was away, while it was being prepared".to_owned());
                 let swap = SwapRecord { phase: SwapPhase::Abandoned, reason, ..swap.clone() };
+                if let Some(running) = self.running_job(&job.name) {
+                    running.tell(|| Command::AbandonSwap { swap: swap.swap });
+                }
                 if let Err(error) = self.note(&swap) {
+                    self.leave(job.uid, &error);
                     tracing::error!(job = %job.name, "abandon swap {}: {error}", swap.swap);
                 }
             }
             SwapPhase::Switching | SwapPhase::RollingBack => self.drive_beside(swap.clone()),
             SwapPhase::Probation | SwapPhase::Done | SwapPhase::Abandoned | SwapPhase::RolledBack => {}
+        }
+    }
+
+    /// Remembers a job whose swap may stand half way since the log could not be written.
+    pub(super) fn leave(&self, job: Uid, error: &Error) {
+        if error.kind() == Kind::Retry {
+            let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
+            left.insert(job, self.clock.elapsed());
+        }
+    }
+
+    /// Goes on with a swap that was left half way. Called where no change of the job is under way.
+    pub(super) fn resume_swap(self: &Arc<Self>, name: &str, job: &RunningJob) {
+        let due = |since: &mut Duration| self.clock.elapsed().saturating_sub(*since) >= LEFT_PAUSE;
+        let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !left.get_mut(&job.uid).is_some_and(due) {
+            return;
+        }
+        left.remove(&job.uid);
+        drop(left);
+        if let Ok((_, record)) = self.record(name) {
+            self.follow_swap(&record);
         }
     }
 
@@ -406,6 +441,7 @@ impl Manager {
             let Some(job) = manager.running_job(&swap.job) else { return };
             let (name, id) = (swap.job.clone(), swap.swap);
             if let Err(error) = manager.note(&swap).and_then(|()| manager.drive(&job, swap)) {
+                manager.leave(job.uid, &error);
                 tracing::error!(job = %name, "follow swap {id}: {error}");
             }
         };

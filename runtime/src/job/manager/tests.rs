@@ -195,28 +195,52 @@ fn after_a_restart_an_undecided_swap_is_abandoned_and_a_decided_one_goes_on() {
         let world = World::new();
         let first = world.process();
         first.apply(&spec(), None).unwrap();
-        let (_, job) = first.record("counts").unwrap();
-        let swap = SwapRecord {
-            format: FORMAT,
-            swap: Uid::random(),
-            job_uid: job.uid,
-            job: "counts".into(),
-            operator: "count".into(),
-            from: job.modules["count"].clone(),
-            to: first.modules.find("counter@2").unwrap().id,
-            phase,
-            reason: None,
-            rollback: false,
-            started_at_ms: 0,
-            tasks: BTreeMap::new(),
-        };
-        first.store.commit(&[Change::put(Record::Swap(Box::new(swap)), Expected::Any)]).unwrap();
+        record_swap(&first, phase);
         first.shutdown();
         let second = world.process();
         second.start().unwrap();
         until(|| second.get("counts").unwrap().swap.unwrap().phase == expected);
         assert_eq!(version(&second), running);
         second.shutdown();
+    }
+}
+
+/// As it stands where nobody drives it any more.
+fn record_swap(manager: &Manager, phase: SwapPhase) {
+    let (_, job) = manager.record("counts").unwrap();
+    let swap = SwapRecord {
+        format: FORMAT,
+        swap: Uid::random(),
+        job_uid: job.uid,
+        job: "counts".into(),
+        operator: "count".into(),
+        from: job.modules["count"].clone(),
+        to: manager.modules.find("counter@2").unwrap().id,
+        phase,
+        reason: None,
+        rollback: false,
+        started_at_ms: 0,
+        tasks: BTreeMap::new(),
+    };
+    manager.store.commit(&[Change::put(Record::Swap(Box::new(swap)), Expected::Any)]).unwrap();
+}
+
+#[test]
+fn a_swap_left_half_way_while_the_log_was_away_does_not_stay_so() {
+    for (phase, expected, running) in
+        [(SwapPhase::Preparing, SwapPhase::Abandoned, "1"), (SwapPhase::Switching, SwapPhase::Probation, "2")]
+    {
+        let world = World::new();
+        let manager = world.process();
+        manager.apply(&spec(), None).unwrap();
+        manager.start().unwrap();
+        record_swap(&manager, phase);
+        let away = log::Error::Unavailable { doing: "commit".to_owned(), found: "no broker answers".to_owned() };
+        let uid = manager.get("counts").unwrap().record.uid;
+        manager.leave(uid, &Error::from(away));
+        until(|| manager.get("counts").unwrap().swap.unwrap().phase == expected);
+        assert_eq!(version(&manager), running);
+        manager.shutdown();
     }
 }
 
