@@ -17,6 +17,8 @@ use crate::ground::client;
 
 const POLL: Duration = Duration::from_millis(100);
 const ASK: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Watch {
     shared: Arc<Shared>,
@@ -88,8 +90,17 @@ impl Watch {
     /// Kafka's.
     pub fn mark(&self, at: Instant) -> Result<Mark, String> {
         let end = |partition| {
-            let asked = self.asking.fetch_watermarks(&self.topic, partition, ASK);
-            asked.map(|(_, end)| end).map_err(|error| format!("ask for the end of {}/{partition}: {error}", self.topic))
+            let begun = Instant::now();
+            loop {
+                match self.asking.fetch_watermarks(&self.topic, partition, ASK) {
+                    Ok((_, end)) => return Ok(end),
+                    Err(error) if begun.elapsed() > PATIENCE => {
+                        return Err(format!("ask for the end of {}/{partition}: {error}", self.topic));
+                    }
+                    // sleep: a broker that has just come up does not lead yet
+                    Err(_) => std::thread::sleep(AGAIN),
+                }
+            }
         };
         let ends = tokio::task::block_in_place(|| (0..self.partitions).map(end).collect::<Result<Vec<_>, _>>())?;
         let mut seen = self.shared.seen();
