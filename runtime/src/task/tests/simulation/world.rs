@@ -268,8 +268,9 @@ impl<'a> World<'a> {
 
     fn swap(&mut self, which: usize) -> Result<(), String> {
         let (version, hints) = (1 + self.dice.roll(2) as u32, self.hints);
-        let dies = self.dice.chance(self.weights.deadly);
-        let places = self.dice.roll(20) as u32;
+        // Seldom enough as it is, so the deadlier.
+        let dies = self.dice.chance(5 * self.weights.deadly);
+        let places = self.dice.roll(30) as u32;
         let steps_between = self.dice.roll(3);
         self.turn(which, dies.then_some(places), |process| {
             let Some(session) = process.session.as_mut() else { return Ok(()) };
@@ -350,7 +351,7 @@ impl<'a> World<'a> {
         let argument = match verb {
             "timer" => {
                 let ahead = self.dice.roll(30) as i64 - 5;
-                (time_ms + ahead) * 1_000_000 + (id as i64 % 1_000) * 1_000 + [0, 999][self.dice.index(2)]
+                (time_ms + ahead) * 1_000_000 + (id as i64 % 1_000) * 1_000 + [0, 998][self.dice.index(2)]
             }
             "grow" => self.dice.roll(2_500) as i64,
             _ => self.dice.roll(100) as i64,
