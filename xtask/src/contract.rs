@@ -1,13 +1,12 @@
 //! Tests of the contract's text: that `wit/` and its drafts parse and say what they must.
 
-use std::path::Path;
 
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
 const RELEASED: [&str; 5] = ["types", "description", "lifecycle", "processing", "host"];
 
 fn parsed() -> Resolve {
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let wit = crate::root().join("wit");
     let mut resolve = Resolve::default();
     resolve.push_dir(&wit).expect("the contract parses");
     resolve.push_dir(wit.join("drafts")).expect("the drafts parse beside it");
