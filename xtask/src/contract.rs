@@ -1,6 +1,5 @@
 //! Tests of the contract's text: that `wit/` and its drafts parse and say what they must.
 
-
 use wit_parser::{Resolve, WorldItem, WorldKey};
 
 const RELEASED: [&str; 5] = ["types", "description", "lifecycle", "processing", "host"];

@@ -34,7 +34,7 @@ use crate::log::clusters::{Clusters, Connect};
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::kafka::{Kafka, Profile};
 use crate::registry::ModuleStore;
-use crate::wasm::{Engine, EngineSettings};
+use crate::wasm::Engine;
 use crate::{job, log, registry, wasm};
 
 /// One message: a batch of records or a chunk of a module.
@@ -104,7 +104,7 @@ pub struct Platform {
 impl Platform {
     /// Opens data directory and log, and starts every job that the control topic says should run.
     /// Other clusters are connected to when a job names them.
-    pub fn open(data_dir: &Path, home: &Home, others: Others) -> Result<Self, Error> {
+    pub fn open(data_dir: &Path, home: &Home, others: Others, engine: Engine) -> Result<Self, Error> {
         let lock = lock(data_dir)?;
         let others = others.into_iter().map(|(name, profile)| Ok((name, connect_later(profile)?)));
         let others = others.collect::<Result<_, log::Error>>()?;
@@ -113,7 +113,6 @@ impl Platform {
             Home::Embedded => (Embedded::open(&data_dir.join("log"), Settings::default())? as Arc<dyn Log>, None),
             Home::Cluster { profile, namespace } => (connect(profile, clock.as_ref())?, namespace.as_deref()),
         };
-        let engine = Engine::new(EngineSettings::default())?;
         let upload_bytes_max = engine.settings().upload_bytes_max;
         let host = WasmHost {
             engine,

@@ -17,6 +17,11 @@ use super::proto::{
     PushModuleHeader, PushModuleRequest, Record,
 };
 use super::server::{self, Home, Others, Platform};
+use crate::wasm::{Engine, EngineSettings};
+
+fn engine() -> Engine {
+    Engine::new(EngineSettings::default()).unwrap()
+}
 
 struct Served {
     client: Client,
@@ -39,7 +44,7 @@ async fn serve(dir: &Path) -> Served {
 fn open(dir: &Path) -> Platform {
     let given_up = std::time::Instant::now() + Duration::from_secs(60);
     loop {
-        match Platform::open(dir, &Home::Embedded, Others::new()) {
+        match Platform::open(dir, &Home::Embedded, Others::new(), engine()) {
             Err(server::Error::Log(_)) if std::time::Instant::now() < given_up => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
@@ -150,8 +155,9 @@ async fn a_second_process_over_one_directory_is_turned_away() {
     let dir = tempfile::tempdir().unwrap();
     let served = serve(dir.path()).await;
     let path = dir.path().to_owned();
-    let second =
-        tokio::task::spawn_blocking(move || Platform::open(&path, &Home::Embedded, Others::new())).await.unwrap();
+    let second = tokio::task::spawn_blocking(move || Platform::open(&path, &Home::Embedded, Others::new(), engine()))
+        .await
+        .unwrap();
     assert!(matches!(second, Err(server::Error::Locked(_))));
     served.end().await;
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use forebay::job::check::{Report, Sample, check};
+use forebay::wasm;
 use forebay::wasm::contract::{Description, GuestFactory};
-use forebay::wasm::{Engine, EngineSettings};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -59,10 +59,13 @@ fn describe(report: &Report) -> String {
 
 fn compare(arguments: &Arguments) -> Result<Report, Failure> {
     let bytes = read(&arguments.file)?;
-    let engine = Engine::new(EngineSettings::default()).map_err(|error| Failure::other(error.to_string()))?;
-    let checked = engine
-        .inspect(&bytes)
-        .map_err(|rejected| Failure::invalid(format!("the module is refused: {}", rejected.reasons.join("\n  "))))?;
+    let engine = super::engine()?;
+    let checked = engine.inspect(&bytes).map_err(|error| match error {
+        wasm::Error::Rejected(rejected) => {
+            Failure::invalid(format!("the module is refused: {}", rejected.reasons.join("\n  ")))
+        }
+        error => Failure::other(error.to_string()),
+    })?;
     let cache = PrivateDir::make()?;
     let module = engine
         .load(checked.digest, &checked.component, &cache.0)

@@ -88,7 +88,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     })?;
     let address = listener.local_addr().map_or(listen, |address| address.to_string());
     let directory = data_dir.clone();
-    let platform = tokio::task::spawn_blocking(move || Platform::open(&directory, &home, others)).await;
+    let engine = super::engine()?;
+    let platform = tokio::task::spawn_blocking(move || Platform::open(&directory, &home, others, engine)).await;
     let platform = platform.map_err(|error| Failure::other(format!("start: {error}")))??;
     eprintln!(
         "forebay listens on {address}, {place}\n\

@@ -13,10 +13,12 @@ mod output;
 mod topic;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use forebay::api::client::Client;
+use forebay::wasm::{Engine, EngineSettings, apart};
 
 use self::exit::Failure;
 use self::output::Format;
@@ -57,10 +59,19 @@ enum Command {
     /// Create, list, write and read topics
     #[command(subcommand)]
     Topic(topic::Command),
+    /// What a server starts to look at a module
+    #[command(name = apart::ARGUMENT, hide = true)]
+    CompileModule,
 }
 
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.command, Command::CompileModule) {
+        return match apart::serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit::report(&Failure::other(format!("compile a module: {error}"))),
+        };
+    }
     start_logging(matches!(arguments.command, Command::Dev(_)));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -81,8 +92,17 @@ async fn obey(arguments: Arguments) -> Result<(), Failure> {
         Command::Job(command) => job::run(command, Client::connect(&server).await?, output).await,
         Command::Dlq(command) => dlq::run(command, Client::connect(&server).await?, output).await,
         Command::Doctor(arguments) => doctor::run(&arguments, Client::connect(&server).await?, output).await,
+        Command::CompileModule => Ok(()),
         Command::Topic(command) => topic::run(command, Client::connect(&server).await?, output).await,
     }
+}
+
+/// Compiles in processes of this very program: by the link that stands for it even when its file was replaced.
+fn engine() -> Result<Engine, Failure> {
+    let itself = PathBuf::from("/proc/self/exe");
+    let program = if itself.exists() { Ok(itself) } else { std::env::current_exe() };
+    let program = program.map_err(|error| Failure::other(format!("find the program's own file: {error}")))?;
+    Engine::compiling_apart(EngineSettings::default(), program).map_err(|error| Failure::other(error.to_string()))
 }
 
 /// To stderr: stdout belongs to answers. `FOREBAY_LOG` chooses what is said, `FOREBAY_LOG_FORMAT=json` how.

@@ -14,8 +14,8 @@ use crate::registry::ModuleStore;
 use crate::task;
 use crate::task::handle::TaskHandle;
 use crate::task::plan::{ModuleSource, TaskPlan};
-use crate::wasm::Engine;
 use crate::wasm::contract::GuestFactory;
+use crate::wasm::{self, Engine};
 
 pub struct WasmHost {
     pub engine: Engine,
@@ -27,8 +27,8 @@ pub struct WasmHost {
 impl ModuleHost for WasmHost {
     /// Kept only when it compiles and describes itself: what is stored can run.
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
-        let checked = self.engine.inspect(bytes).map_err(|rejected| Error::Rejected { reasons: rejected.reasons })?;
-        let factory = self.engine.load(checked.digest, &checked.component, &self.cache_dir)?;
+        let checked = self.engine.inspect(bytes).map_err(rejected)?;
+        let factory = self.engine.load(checked.digest, &checked.component, &self.cache_dir).map_err(rejected)?;
         let digest = self.store.put(&checked.component)?;
         Ok(Admitted { digest, size_bytes: checked.component.len() as u64, factory })
     }
@@ -36,6 +36,13 @@ impl ModuleHost for WasmHost {
     fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
         let component = self.store.get(digest)?;
         Ok(self.engine.load(digest, &component, &self.cache_dir)?)
+    }
+}
+
+fn rejected(error: wasm::Error) -> Error {
+    match error {
+        wasm::Error::Rejected(rejected) => Error::Rejected { reasons: rejected.reasons },
+        error => error.into(),
     }
 }
 

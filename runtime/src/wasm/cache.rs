@@ -18,15 +18,21 @@ use crate::model::Digest;
 const MAGIC: &[u8; 8] = b"FOREBAY1";
 const HASH_LEN: usize = 32;
 
-/// The compiled form of `component`: from the cache, or compiled and put there.
-pub(super) fn compiled(engine: &Engine, digest: Digest, component: &[u8], dir: &Path) -> Result<Component, Error> {
+/// The compiled form of a component: from the cache, or made by `compile` and put there.
+pub(super) fn compiled(
+    engine: &Engine,
+    digest: Digest,
+    dir: &Path,
+    compile: impl FnOnce() -> Result<Vec<u8>, Error>,
+) -> Result<Component, Error> {
     let path = dir.join(file_name(engine, digest));
     if let Some(found) = read(engine, &path) {
         return Ok(found);
     }
-    let code = compile(engine, digest, component)?;
+    let code = compile()?;
     write(dir, &path, &code).map_err(|source| Error::Cache { action: "write compiled module", path, source })?;
-    // SAFETY: `code` was made by this engine a moment ago and has not left this process.
+    // SAFETY: `code` was made a moment ago by this program, here or in a process of its own; wasmtime itself refuses
+    // that of another version or other settings.
     unsafe { Component::deserialize(engine, &code) }
         .map_err(|e| Error::Compile { digest, message: format!("load what was compiled: {e:#}") })
 }
@@ -79,32 +85,4 @@ fn write(dir: &Path, path: &PathBuf, code: &[u8]) -> io::Result<()> {
     drop(file);
     // Not synced: a file torn by a crash fails its hash and is made anew.
     fs::rename(&temporary, path)
-}
-
-/// Compiles on a thread of its own with low priority, one function at a time: a compile takes
-/// seconds for big modules and must not take the cores from running tasks.
-///
-/// Cranelift promises no bound on its time. The upload limit and wasmparser's limits (functions, bodies,
-/// locals, nesting) bound the input; a compile that is slow all the same costs this thread and its
-/// caller, which is why `load` is never called on the record path.
-fn compile(engine: &Engine, digest: Digest, component: &[u8]) -> Result<Vec<u8>, Error> {
-    let failed = |message: String| Error::Compile { digest, message };
-    let compiled = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("forebay-compile".to_owned()).spawn_scoped(scope, || {
-            yield_to_others();
-            engine.precompile_component(component).map_err(|e| format!("{e:#}"))
-        });
-        thread.map(std::thread::ScopedJoinHandle::join)
-    });
-    match compiled {
-        Ok(Ok(code)) => code.map_err(failed),
-        Ok(Err(_)) => Err(failed("the compiler panicked".to_owned())),
-        Err(error) => Err(failed(format!("start a thread: {error}"))),
-    }
-}
-
-fn yield_to_others() {
-    const NICENESS: i32 = 10;
-    // SAFETY: no pointers. On Linux 0 means the calling thread; a refusal changes nothing.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }

@@ -4,16 +4,18 @@
 //! [`Engine::load`], which is for the control plane and for a task's start, never for the record path.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, EngineWeak, OptLevel};
 
+use super::apart::{Apart, Work};
 use super::bindings::{Transform, TransformPre};
 use super::budget::TICK;
-use super::error::{Error, Rejected};
+use super::error::Error;
 use super::host::State;
 use super::inspect::Checked;
 use super::instance::Module;
@@ -30,6 +32,8 @@ struct Inner {
     wasm: wasmtime::Engine,
     linker: Linker<State>,
     settings: EngineSettings,
+    /// Where uploads are looked over and compiled; none: in this process.
+    apart: Option<Apart>,
     /// Ticks since the engine started.
     ticks: Arc<AtomicU64>,
     /// Loaded modules, each behind a lock of its own: a module is compiled once, whoever asks.
@@ -37,7 +41,24 @@ struct Inner {
 }
 
 impl Engine {
+    /// Looks uploads over and compiles them in this process: for modules that are trusted not to harm the compiler.
+    ///
+    /// # Errors
+    /// What the engine has against the settings or the system.
     pub fn new(settings: EngineSettings) -> Result<Self, Error> {
+        Self::start(settings, None)
+    }
+
+    /// Looks uploads over and compiles them in processes of `program`, which calls [`super::apart::serve`] when its
+    /// argument is [`super::apart::ARGUMENT`].
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn compiling_apart(settings: EngineSettings, program: PathBuf) -> Result<Self, Error> {
+        Self::start(settings, Some(Apart::new(program)))
+    }
+
+    fn start(settings: EngineSettings, apart: Option<Apart>) -> Result<Self, Error> {
         let failed = |e: wasmtime::Error| Error::Start(format!("{e:#}"));
         let wasm = wasmtime::Engine::new(&config(&settings)).map_err(failed)?;
         let mut linker = Linker::new(&wasm);
@@ -45,7 +66,7 @@ impl Engine {
         let ticks = Arc::new(AtomicU64::new(0));
         start_ticking(wasm.weak(), ticks.clone())?;
         let modules = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { wasm, linker, settings, ticks, modules }) })
+        Ok(Self { inner: Arc::new(Inner { wasm, linker, settings, apart, ticks, modules }) })
     }
 
     pub fn settings(&self) -> &EngineSettings {
@@ -57,8 +78,15 @@ impl Engine {
     ///
     /// # Errors
     /// Everything that is wrong with it, each with its remedy.
-    pub fn inspect(&self, bytes: &[u8]) -> Result<Checked, Rejected> {
-        inspect::inspect(bytes, self.inner.settings.upload_bytes_max)
+    pub fn inspect(&self, bytes: &[u8]) -> Result<Checked, Error> {
+        let Inner { settings, apart, .. } = self.inner.as_ref();
+        match apart {
+            Some(apart) if bytes.len() <= settings.upload_bytes_max => {
+                let component = apart.run(Work::Inspect, settings, bytes)?;
+                Ok(Checked { digest: Digest::of(&component), component })
+            }
+            _ => Ok(inspect::inspect(bytes, settings.upload_bytes_max)?),
+        }
     }
 
     /// Makes a component ready to be called: compiled (or found compiled in `cache_dir`), linked, and
@@ -77,12 +105,26 @@ impl Engine {
         if found != digest {
             return Err(Error::Digest { expected: digest, found });
         }
-        let compiled = cache::compiled(&self.inner.wasm, digest, component, cache_dir)?;
+        let compile = || self.compile(digest, component);
+        let compiled = cache::compiled(&self.inner.wasm, digest, cache_dir, compile)?;
         let pre = self.inner.linker.instantiate_pre(&compiled).and_then(TransformPre::new);
         let pre = pre.map_err(|e| Error::Compile { digest, message: format!("link: {e:#}") })?;
         let module = Arc::new(Module::new(digest, pre, &self.inner.settings, self.inner.ticks.clone())?);
         *slot = Arc::downgrade(&module);
         Ok(module)
+    }
+
+    fn compile(&self, digest: Digest, component: &[u8]) -> Result<Vec<u8>, Error> {
+        match &self.inner.apart {
+            Some(apart) => apart.run(Work::Compile, &self.inner.settings, component),
+            None => self.precompile(component).map_err(|message| Error::Compile { digest, message }),
+        }
+    }
+
+    /// Compiles here and now.
+    pub(super) fn precompile(&self, component: &[u8]) -> Result<Vec<u8>, String> {
+        let code = catch_unwind(AssertUnwindSafe(|| self.inner.wasm.precompile_component(component)));
+        code.map_or_else(|_| Err("the compiler panicked".to_owned()), |code| code.map_err(|e| format!("{e:#}")))
     }
 }
 
@@ -100,7 +142,7 @@ fn config(settings: &EngineSettings) -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
-        // Off the record path with what is left of the CPU: see `cache`.
+        // Off the record path, with what is left of the CPU: see `apart`.
         .parallel_compilation(false)
         // An export call without it costs a third, an import call less than a half.
         .concurrency_support(false)

@@ -14,6 +14,8 @@ pub enum Error {
     Start(String),
     #[error("check the module: {0}")]
     Rejected(#[from] Rejected),
+    #[error("{doing} {}, which compiles modules: {source}", program.display())]
+    Process { doing: &'static str, program: PathBuf, source: io::Error },
     #[error("compile module {digest}: {message}")]
     Compile { digest: Digest, message: String },
     #[error("describe module {digest}: {source}")]
@@ -31,7 +33,7 @@ impl Error {
             Self::Rejected(_) => Kind::Invalid,
             Self::Compile { .. } | Self::Describe { .. } => Kind::Guest,
             Self::Digest { .. } => Kind::Corrupt,
-            Self::Cache { .. } => Kind::Retry,
+            Self::Cache { .. } | Self::Process { .. } => Kind::Retry,
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Read [`contract`] first, then `engine`, `instance` and `check`.
 
+pub mod apart;
 mod bindings;
 mod budget;
 mod cache;

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::Bench;
+use wit_component::{StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 
 const SPEC: &str = "name: tally
 sources: [{id: numbers, topic: numbers, decode: json}]
@@ -132,6 +134,42 @@ async fn what_is_no_module_is_refused_with_the_reason() {
         let path = cli.file("module.wasm", bytes);
         cli.refuses(&["module", "push", text(&path)], words);
     }
+}
+
+/// A module that exports all of the contract and does nothing, with the contract's text inside.
+fn of_the_contract() -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("transform.wit", include_str!("../../../wit/transform.wit")).unwrap();
+    let world = resolve.select_world(&[package], Some("transform")).unwrap();
+    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    module
+}
+
+/// Some of these make packages of the module's types refer to each other in a circle, which ends the process that looks
+/// at them. That must not be the server's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_breaks_what_looks_at_it_is_refused_and_the_server_goes_on() {
+    let cli = Cli::new().await;
+    let whole = of_the_contract();
+    let name = b"forebay:transform/";
+    let mut ended = 0;
+    for at in (0..whole.len() - name.len()).filter(|&at| whole[at..].starts_with(name)) {
+        let mut changed = whole.clone();
+        changed[at + 3] = b'u';
+        let path = cli.file("module.wasm", &changed);
+        let answer = cli.run(&["module", "push", text(&path)]);
+        let error = String::from_utf8(answer.stderr).unwrap();
+        // Where nothing depends on the letter it comes to be run, and it traps.
+        assert!(answer.status.code().is_some_and(|code| (1..=2).contains(&code)), "{:?}: {error}", answer.status);
+        if error.contains("signal: ") {
+            ended += 1;
+            cli.refuses(&["module", "push", text(&path)], &["looking the module over", "without end"]);
+            let input = cli.file("input.json", b"{}\n");
+            cli.refuses(&["module", "check", text(&path), "--input", text(&input)], &["looking the module over"]);
+        }
+    }
+    assert!(ended > 0, "none of them was a danger: this has shown nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
