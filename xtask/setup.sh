@@ -62,9 +62,17 @@ kafka_packages() {
 choose_rust() {
     [ -d "$HOME/.cargo/bin" ] && export PATH="$HOME/.cargo/bin:$PATH"
     rust_is_good && return
-    # Debian's, past any rustup that cannot serve this checkout.
+    # Debian's, past any rustup that cannot serve this checkout. New ones come with its security updates, which the package
+    # lists of a fresh machine may not know yet.
     export PATH="/usr/bin:$PATH"
-    rust_is_good || fail "no Rust 1.$RUST_NEEDED or newer: 'cargo --version' says '$(cargo --version 2>&1 | head -1)'"
+    rust_is_good && return
+    if command -v apt-get >/dev/null; then
+        say "Debian's Rust on this machine is too old: updating it"
+        as_root apt-get update -q >/dev/null
+        as_root apt-get install -y -q --no-install-recommends cargo-web rust-web-src rustc-web >/dev/null
+    fi
+    rust_is_good || fail "no Rust 1.$RUST_NEEDED or newer: 'cargo --version' says '$(cargo --version 2>&1 | head -1)'; \
+Debian 12 has it in its security updates (bookworm-security in /etc/apt/sources.list), everywhere else https://rustup.rs has it"
 }
 
 choose_compiler() {
