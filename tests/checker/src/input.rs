@@ -226,7 +226,7 @@ fn judge(record: &Record, partitions: i32, guest: Guest) -> Result<i64, &'static
     Ok(amount)
 }
 
-const BAD_PAYLOAD: &str = "bad-payload";
+pub const BAD_PAYLOAD: &str = "bad-payload";
 const TRAP: &str = "trap";
 const REFUSED: &str = "refused";
 

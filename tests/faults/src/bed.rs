@@ -20,6 +20,8 @@ use crate::watch::{Mark, Watch};
 
 /// How long a job that was harmed may take to write again; generous, since the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// The cluster profile in a bed's folder.
+const PROFILE: &str = "cluster.yaml";
 const POLL: Duration = Duration::from_millis(20);
 /// The checker's wait for what must still come.
 const VERIFY_S: u64 = 120;
@@ -53,7 +55,8 @@ impl Settings {
             rate: 1_000,
             piece_s: 2,
             keys: 100,
-            poison: 2,
+            // A version that traps on them must do so often enough to be taken back while it is watched.
+            poison: if guest == Guest::Counter { 60 } else { 2 },
             seed,
             transaction_timeout_ms: 10_000,
             // A connection that hangs is given up soon, so that rounds are short.
@@ -85,14 +88,8 @@ impl<'g> Bed<'g> {
     /// Anything that did not come up.
     pub async fn new(ground: &'g Ground, name: &str, settings: Settings) -> Result<Bed<'g>, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("make a folder for {name}: {error}"))?;
-        let profile = folder.path().join("cluster.yaml");
-        write(&profile, &profile_of(&ground.proxied(), &settings))?;
-        let place = Place { profile, namespace: name.to_owned() };
-        let program = if settings.bug.is_some() { "forebay-seeded" } else { "forebay" };
-        let mut server = Server::of(program, &folder.path().join("a"), &place)?;
-        if let Some(bug) = &settings.bug {
-            server.set("FOREBAY_BUG", bug);
-        }
+        write(&folder.path().join(PROFILE), &profile_of(&ground.proxied(), &settings))?;
+        let mut server = server_of(folder.path(), "a", name, &settings)?;
         let client = server.start(None).await?;
         push(&client, settings.guest.name()).await?;
         for topic in [format!("{name}.in"), format!("{name}.out")] {
@@ -115,6 +112,14 @@ impl<'g> Bed<'g> {
         client.apply(&bed.spec(name)).await.map_err(|error| error.to_string())?;
         bed.running().await?;
         Ok(bed)
+    }
+
+    /// Another process for the same jobs, with a data directory of its own. It is not started.
+    ///
+    /// # Errors
+    /// As `Server::of`.
+    pub fn another_server(&self, folder: &str) -> Result<Server, String> {
+        server_of(self.folder.path(), folder, &self.name, &self.settings)
     }
 
     pub fn input(&self) -> String {
@@ -300,6 +305,16 @@ impl<'g> Bed<'g> {
             .find(|topic| topic.ends_with(".changelog"))
             .ok_or_else(|| format!("find the changelog of {job}: there is none"))
     }
+}
+
+fn server_of(bed: &Path, folder: &str, name: &str, settings: &Settings) -> Result<Server, String> {
+    let place = Place { profile: bed.join(PROFILE), namespace: name.to_owned() };
+    let program = if settings.bug.is_some() { "forebay-seeded" } else { "forebay" };
+    let mut server = Server::of(program, &bed.join(folder), &place)?;
+    if let Some(bug) = &settings.bug {
+        server.set("FOREBAY_BUG", bug);
+    }
+    Ok(server)
 }
 
 /// # Errors

@@ -29,15 +29,20 @@ pub struct Report {
 
 impl Tier {
     pub fn rounds(self, scenario: Scenario) -> u32 {
-        let quick = match scenario {
-            Scenario::KillAtRandom => 6,
-            Scenario::KillAtFailpoints | Scenario::KillInSwap | Scenario::SwapUnderFaults => 1,
-            _ => 2,
+        let [quick, nightly, release] = match scenario {
+            _ if scenario.stops() => [1, 1, 1],
+            Scenario::KillAtRandom => [6, 60, 500],
+            Scenario::Zombie => [2, 10, 50],
+            // Every place: once, and twice.
+            Scenario::KillAtFailpoints => [20, 37, 74],
+            Scenario::KillInSwap => [2, 8, 16],
+            Scenario::SwapUnderFaults => [1, 4, 12],
+            _ => [2, 8, 20],
         };
         match self {
             Tier::Quick => quick,
-            Tier::Nightly => 4 * quick,
-            Tier::Release => 20 * quick,
+            Tier::Nightly => nightly,
+            Tier::Release => release,
         }
     }
 }
@@ -53,13 +58,36 @@ pub async fn run(
     seed: u64,
     progress: fn(&str),
 ) -> Result<Report, String> {
+    let settings = Settings::of(scenario.guest(), seed);
+    run_with(ground, scenario.name(), scenario, rounds, settings, progress).await
+}
+
+/// The same under another name and other settings.
+///
+/// # Errors
+/// As `run`.
+pub async fn run_with(
+    ground: &Ground,
+    name: &str,
+    scenario: Scenario,
+    rounds: u32,
+    settings: Settings,
+    progress: fn(&str),
+) -> Result<Report, String> {
     let begun = Instant::now();
-    let mut bed = Bed::new(ground, scenario.name(), Settings::of(scenario.guest(), seed)).await?;
+    let mut bed = Bed::new(ground, name, settings).await?;
     bed.watched_by(progress);
     bed.start_feed()?;
     bed.goes_on().await?;
-    let recoveries = scenario.run(&mut bed, rounds).await?;
-    let verdict = bed.judge(false).await?;
+    let harmed = scenario.run(&mut bed, rounds).await;
+    let goes_on = scenario.stops() && harmed.is_err() && bed.settings.bug.is_some();
+    let recoveries = if goes_on { Vec::new() } else { harmed? };
+    let verdict = if scenario.stops() && !goes_on {
+        bed.stop_feed().await?;
+        Verdict { is_good: true, inputs: bed.fed(), ..Verdict::default() }
+    } else {
+        bed.judge(false).await?
+    };
     Ok(Report { scenario, rounds, recoveries, verdict, took: begun.elapsed() })
 }
 

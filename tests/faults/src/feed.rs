@@ -44,11 +44,14 @@ impl Feed {
         let stopped = Arc::clone(&stop);
         let feeding = tokio::spawn(async move {
             let (mut sent, mut piece) = (0, 0);
-            while !stopped.load(Ordering::Relaxed) {
+            // At least one piece, however soon it is stopped: a verdict over no input says nothing.
+            loop {
                 sent += send_piece(&program, &input, piece).await?;
                 piece += 1;
+                if stopped.load(Ordering::Relaxed) {
+                    return Ok(sent);
+                }
             }
-            Ok(sent)
         });
         Ok(Feed { stop, feeding })
     }

@@ -107,6 +107,15 @@ impl Ground {
         }
     }
 
+    /// Partitions of a topic.
+    ///
+    /// # Errors
+    /// Kafka's.
+    pub fn partitions(&self, topic: &str) -> Result<Vec<i32>, String> {
+        let found = self.cluster.metadata()?.partitions.into_iter().filter(|found| found.topic == topic);
+        Ok(found.map(|found| found.partition).collect())
+    }
+
     /// Names of topics that begin so.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 pub mod bed;
 pub mod binaries;
+pub mod bugs;
 pub mod course;
 pub mod feed;
 pub mod ground;

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use faults::bugs::{self, Outcome};
 use faults::course::{self, Report, Tier};
 use faults::ground::Ground;
+use faults::judge::Verdict;
 use faults::scenario::Scenario;
 
 /// Does harm to the real binary on a real Kafka. Build first: `cargo build --release --workspace --bins`, `cargo xtask guests`.
@@ -26,6 +28,10 @@ struct Arguments {
     /// Nodes of the cluster: 1 or 3.
     #[arg(long, default_value_t = 1)]
     nodes: u32,
+    /// Put builds to the proof that break a rule on purpose: each must be caught. Build them first: `cargo build --release
+    /// --workspace --bin forebay-seeded --features forebay/seeded-bugs`.
+    #[arg(long)]
+    bugs: bool,
     /// Name the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -58,9 +64,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("start the program: {error}")),
     };
-    match runtime.block_on(harm(&arguments)) {
+    let work = async { if arguments.bugs { prove(&arguments).await } else { harm(&arguments).await } };
+    match runtime.block_on(work) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => fail("something was lost, doubled or wrong"),
+        Ok(false) => fail("not all is as it must be"),
         Err(why) => fail(&why),
     }
 }
@@ -98,6 +105,35 @@ async fn harm(arguments: &Arguments) -> Result<bool, String> {
         }
     }
     Ok(all_good)
+}
+
+/// Answers whether every bug was caught.
+async fn prove(arguments: &Arguments) -> Result<bool, String> {
+    let chosen =
+        |trial: &&bugs::Trial| arguments.only.is_empty() || arguments.only.iter().any(|name| name == trial.bug);
+    let ground = Ground::start(arguments.nodes).await?;
+    println!("seed {}, {} broker(s)", arguments.seed, arguments.nodes);
+    println!("{:<26} {:<20} {:<8} found", "bug", "harm", "verdict");
+    let (mut caught, mut all) = (0, 0);
+    for trial in bugs::TRIALS.iter().filter(chosen) {
+        all += 1;
+        let (verdict, found) = match bugs::put_to_trial(&ground, trial, arguments.seed).await {
+            Outcome::Caught(verdict) => {
+                caught += 1;
+                let Verdict { lost, twice, other, told, .. } = verdict;
+                let first = told.first().map_or("", String::as_str);
+                ("caught", format!("{lost} lost, {twice} twice, {other} wrong; {first}"))
+            }
+            Outcome::Stopped(why) => {
+                eprintln!("{}: {why}", trial.bug);
+                ("stopped", why.lines().next().unwrap_or_default().to_owned())
+            }
+            Outcome::Missed => ("MISSED", String::new()),
+        };
+        println!("{:<26} {:<20} {verdict:<8} {found}", trial.bug, trial.scenario.name());
+    }
+    println!("{caught} of {all} were caught by the checker");
+    Ok(caught == all)
 }
 
 fn dot() {

@@ -89,6 +89,17 @@ impl Watch {
     /// # Errors
     /// Kafka's.
     pub fn mark(&self, at: Instant) -> Result<Mark, String> {
+        let ends = self.ends()?;
+        let mut seen = self.shared.seen();
+        (seen.mark, seen.first) = (ends, None);
+        Ok(Mark { at })
+    }
+
+    /// Where the topic's partitions end, with what is not committed.
+    ///
+    /// # Errors
+    /// Kafka's.
+    pub fn ends(&self) -> Result<Vec<i64>, String> {
         let end = |partition| {
             let begun = Instant::now();
             loop {
@@ -102,10 +113,7 @@ impl Watch {
                 }
             }
         };
-        let ends = tokio::task::block_in_place(|| (0..self.partitions).map(end).collect::<Result<Vec<_>, _>>())?;
-        let mut seen = self.shared.seen();
-        (seen.mark, seen.first) = (ends, None);
-        Ok(Mark { at })
+        tokio::task::block_in_place(|| (0..self.partitions).map(end).collect())
     }
 
     /// How long after the mark's moment the first new output was there.

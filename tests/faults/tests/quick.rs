@@ -8,7 +8,7 @@ use faults::ground::Ground;
 use faults::scenario::Scenario;
 use kafka_cluster::Cluster;
 
-const QUICK: [Scenario; 7] = [
+const QUICK: [Scenario; 9] = [
     Scenario::KillAtRandom,
     Scenario::Zombie,
     Scenario::ConnectionsCut,
@@ -16,6 +16,8 @@ const QUICK: [Scenario; 7] = [
     Scenario::GroupOffsets,
     Scenario::StoreWiped,
     Scenario::StoreOlder,
+    Scenario::InputTruncated,
+    Scenario::ChangelogEmptied,
 ];
 
 #[tokio::test(flavor = "multi_thread")]

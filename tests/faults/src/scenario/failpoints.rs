@@ -261,20 +261,30 @@ async fn feed(bed: &Bed<'_>, topic: &str) -> Result<u64, String> {
     Feed::start(input)?.stop().await
 }
 
-/// kill -9 at each place of a swap, to and fro between two versions.
+/// kill -9 at each place of a swap, to and fro between two versions, and of a swap that is taken back by itself since
+/// the new version traps.
 ///
 /// # Errors
 /// A place is not passed, the job does not come back, or the swap hangs.
 pub async fn in_swap(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
     push(&bed.server.ready().await?, "counter-v2").await?;
-    let places = PLACES.iter().filter(|(_, way)| *way == Way::Swapping).cycle();
+    push(&bed.server.ready().await?, "counter-v2-broken").await?;
+    let places = PLACES.iter().filter(|(_, way)| [Way::Swapping, Way::RollingBack].contains(way)).cycle();
     let mut recoveries = Vec::new();
-    for &(name, _) in places.take(rounds as usize) {
+    for &(name, way) in places.take(rounds as usize) {
         let failpoint = restart_with(bed, name).await?;
         let client = bed.server.ready().await?;
-        let job = bed.running().await?;
-        let version = job.tasks[0].modules.first().map(|module| module.version.clone()).unwrap_or_default();
-        let next = if version == "1.0.0" { "counter@2.0.0" } else { "counter@1.0.0" };
+        let mut version = version(bed).await?;
+        if way == Way::RollingBack && version != "1.0.0" {
+            client.swap(&bed.name, "op", "counter@1.0.0").await.map_err(|error| error.to_string())?;
+            settled(bed).await?;
+            version = "1.0.0".to_owned();
+        }
+        let next = match way {
+            Way::RollingBack => "counter@2.0.1",
+            _ if version == "1.0.0" => "counter@2.0.0",
+            _ => "counter@1.0.0",
+        };
         failpoint.arm()?;
         let _dies = client.swap(&bed.name, "op", next).await;
         bed.server.ended(DEATH).await.map_err(|why| format!("at {name}: {why}"))?;
@@ -284,6 +294,15 @@ pub async fn in_swap(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, St
         bed.tick();
     }
     Ok(recoveries)
+}
+
+/// The version that the job's first task runs.
+async fn version(bed: &Bed<'_>) -> Result<String, String> {
+    let job = bed.running().await?;
+    let module = job.tasks.first().and_then(|task| task.modules.first());
+    module
+        .map(|module| module.version.clone())
+        .ok_or_else(|| format!("ask for the version of {}: it has none", bed.name))
 }
 
 /// The newest swap is over or on probation, and all tasks run one version.

@@ -8,7 +8,7 @@ pub mod failpoints;
 pub mod kills;
 pub mod network;
 pub mod operators;
-pub mod refusals;
+pub mod stops;
 pub mod swaps;
 pub mod transactions;
 pub mod zombies;
@@ -40,10 +40,15 @@ pub enum Scenario {
     StoreWiped,
     StoreOlder,
     SwapUnderFaults,
+    InputTruncated,
+    InputMadeAgain,
+    ChangelogEmptied,
+    ChangelogTailLost,
+    ChangelogMadeAgain,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 19] = [
+    pub const ALL: [Scenario; 24] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
@@ -63,6 +68,11 @@ impl Scenario {
         Scenario::StoreWiped,
         Scenario::StoreOlder,
         Scenario::SwapUnderFaults,
+        Scenario::InputTruncated,
+        Scenario::InputMadeAgain,
+        Scenario::ChangelogEmptied,
+        Scenario::ChangelogTailLost,
+        Scenario::ChangelogMadeAgain,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +96,11 @@ impl Scenario {
             Scenario::StoreWiped => "store-wiped",
             Scenario::StoreOlder => "store-older",
             Scenario::SwapUnderFaults => "swap-under-faults",
+            Scenario::InputTruncated => "input-truncated",
+            Scenario::InputMadeAgain => "input-made-again",
+            Scenario::ChangelogEmptied => "changelog-emptied",
+            Scenario::ChangelogTailLost => "changelog-tail-lost",
+            Scenario::ChangelogMadeAgain => "changelog-made-again",
         }
     }
 
@@ -112,7 +127,18 @@ impl Scenario {
             Scenario::StoreWiped => "the local store gone",
             Scenario::StoreOlder => "the local store replaced by an older copy of itself",
             Scenario::SwapUnderFaults => "a swap or roll-back while a fault is done, one fault after the other",
+            Scenario::InputTruncated => "input gone by retention before it was read: a clear stop",
+            Scenario::InputMadeAgain => "the input deleted and made again under its name: a clear stop",
+            Scenario::ChangelogEmptied => "the changelog emptied and the local store gone: a clear stop",
+            Scenario::ChangelogTailLost => "the end of the changelog gone, the local store kept: a clear stop",
+            Scenario::ChangelogMadeAgain => "the changelog deleted and made again: a clear stop",
         }
+    }
+
+    /// The job must stop and say why, in place of going on.
+    pub fn stops(self) -> bool {
+        use Scenario::{ChangelogEmptied, ChangelogMadeAgain, ChangelogTailLost, InputMadeAgain, InputTruncated};
+        matches!(self, InputTruncated | InputMadeAgain | ChangelogEmptied | ChangelogTailLost | ChangelogMadeAgain)
     }
 
     /// The guest whose job it needs.
@@ -148,6 +174,12 @@ impl Scenario {
             Scenario::StoreWiped => damage::store_wiped(bed, rounds).await,
             Scenario::StoreOlder => damage::store_older(bed, rounds).await,
             Scenario::SwapUnderFaults => swaps::under_faults(bed, rounds).await,
+            // Once: the job has ended then.
+            Scenario::InputTruncated => stops::input_truncated(bed).await,
+            Scenario::InputMadeAgain => stops::input_made_again(bed).await,
+            Scenario::ChangelogEmptied => stops::changelog_emptied(bed).await,
+            Scenario::ChangelogTailLost => stops::changelog_tail_lost(bed).await,
+            Scenario::ChangelogMadeAgain => stops::changelog_made_again(bed).await,
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use market_data::api::proto::{Job, TaskPhase};
 
 use crate::bed::{Bed, until};
-use crate::server::{Place, Server};
 
 /// What a task says that has given way.
 const GAVE_WAY: &str = "another process owns the task";
@@ -16,8 +15,7 @@ const GAVE_WAY: &str = "another process owns the task";
 /// The successor does not write, or the zombie does not give way.
 pub async fn take_turns(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
     let mut recoveries = Vec::new();
-    let place = Place { profile: bed.folder.path().join("cluster.yaml"), namespace: bed.name.clone() };
-    let mut other = Server::new(&bed.folder.path().join("b"), &place)?;
+    let mut other = bed.another_server("b")?;
     for round in 0..rounds {
         bed.linger(300).await;
         bed.server.pause()?;

@@ -1,8 +1,9 @@
-//! A successor of `counter` that cannot migrate every value: one whose sum is 13 makes it fail.
+//! A successor of `counter` that is broken: a record that is malformed makes it trap. It is taken back by itself.
 
 #[path = "../../counter-v2/src/counter.rs"]
 pub mod counter;
 
-const CANNOT_MIGRATE_SUM: Option<i64> = Some(13);
+const VERSION: &str = "2.0.1";
+const TRAPS: bool = true;
 
 forebay_sdk::export!(counter::Counter);

@@ -2,7 +2,8 @@
 
 pub mod counter;
 
-/// Every value can be migrated.
-const CANNOT_MIGRATE_SUM: Option<i64> = None;
+const VERSION: &str = "2.0.0";
+/// What is no amount is refused.
+const TRAPS: bool = false;
 
 forebay_sdk::export!(counter::Counter);
