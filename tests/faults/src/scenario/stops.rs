@@ -98,11 +98,11 @@ async fn truncate(bed: &Bed<'_>, topic: &str) -> Result<(), String> {
 async fn make_again(bed: &Bed<'_>, topic: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<(), String> {
     bed.ground.delete_topic(topic).await?;
     let begun = Instant::now();
-    // sleep: a broker deletes a topic in the background, and refuses its name until then
     while let Err(why) = bed.ground.cluster.create_topic(topic, partitions, settings) {
         if begun.elapsed() > crate::bed::PATIENCE {
             return Err(why);
         }
+        // sleep: a broker deletes a topic in the background, and refuses its name until then
         sleep(Duration::from_millis(100)).await;
     }
     Ok(())
