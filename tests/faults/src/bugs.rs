@@ -35,6 +35,7 @@ pub const TRIALS: &[Trial] = &[
     trial("positions-from-group", Scenario::GroupOffsets, 2),
     trial("forget-watermark", Scenario::KillAtRandom, 3),
     trial("forget-timers", Scenario::StoreWiped, 2),
+    trial("resolve-start-twice", Scenario::KilledBeforeInput, 1),
     trial("takeover-without-reading", Scenario::StoreOlder, 2),
 ];
 

@@ -30,7 +30,7 @@ pub struct Report {
 impl Tier {
     pub fn rounds(self, scenario: Scenario) -> u32 {
         let [quick, nightly, release] = match scenario {
-            _ if scenario.stops() => [1, 1, 1],
+            _ if scenario.stops() || scenario.comes_first() => [1, 1, 1],
             Scenario::KillAtRandom => [6, 60, 500],
             Scenario::Zombie => [2, 10, 50],
             // Every place: once, and twice.
@@ -77,8 +77,10 @@ pub async fn run_with(
     let begun = Instant::now();
     let mut bed = Bed::new(ground, name, settings).await?;
     bed.watched_by(progress);
-    bed.start_feed()?;
-    bed.goes_on().await?;
+    if !scenario.comes_first() {
+        bed.start_feed()?;
+        bed.goes_on().await?;
+    }
     let harmed = scenario.run(&mut bed, rounds).await;
     let goes_on = scenario.stops() && harmed.is_err() && bed.settings.bug.is_some();
     let recoveries = if goes_on { Vec::new() } else { harmed? };

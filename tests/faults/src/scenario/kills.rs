@@ -1,6 +1,6 @@
-//! kill -9 at random moments.
+//! kill -9 at random moments, and before there is anything to read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bed::Bed;
 
@@ -17,4 +17,18 @@ pub async fn at_random(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, 
         bed.tick();
     }
     Ok(recoveries)
+}
+
+/// A job that has read nothing yet has a start all the same: where it stood when the job was made.
+///
+/// # Errors
+/// It does not come back.
+pub async fn before_input(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    bed.server.kill();
+    bed.start_feed()?;
+    bed.stop_feed().await?;
+    bed.start_feed()?;
+    let recovery = bed.come_back(Instant::now()).await?;
+    bed.tick();
+    Ok(vec![recovery])
 }

@@ -39,6 +39,7 @@ pub enum Scenario {
     GroupOffsets,
     StoreWiped,
     StoreOlder,
+    KilledBeforeInput,
     SwapUnderFaults,
     InputTruncated,
     InputMadeAgain,
@@ -48,7 +49,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 24] = [
+    pub const ALL: [Scenario; 25] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
@@ -67,6 +68,7 @@ impl Scenario {
         Scenario::GroupOffsets,
         Scenario::StoreWiped,
         Scenario::StoreOlder,
+        Scenario::KilledBeforeInput,
         Scenario::SwapUnderFaults,
         Scenario::InputTruncated,
         Scenario::InputMadeAgain,
@@ -95,6 +97,7 @@ impl Scenario {
             Scenario::GroupOffsets => "group-offsets",
             Scenario::StoreWiped => "store-wiped",
             Scenario::StoreOlder => "store-older",
+            Scenario::KilledBeforeInput => "killed-before-input",
             Scenario::SwapUnderFaults => "swap-under-faults",
             Scenario::InputTruncated => "input-truncated",
             Scenario::InputMadeAgain => "input-made-again",
@@ -126,6 +129,7 @@ impl Scenario {
             Scenario::GroupOffsets => "the group's offsets reset, then the group deleted: must not matter",
             Scenario::StoreWiped => "the local store gone",
             Scenario::StoreOlder => "the local store replaced by an older copy of itself",
+            Scenario::KilledBeforeInput => "kill -9 before the first record, which comes while nobody reads",
             Scenario::SwapUnderFaults => "a swap or roll-back while a fault is done, one fault after the other",
             Scenario::InputTruncated => "input gone by retention before it was read: a clear stop",
             Scenario::InputMadeAgain => "the input deleted and made again under its name: a clear stop",
@@ -133,6 +137,11 @@ impl Scenario {
             Scenario::ChangelogTailLost => "the end of the changelog gone, the local store kept: a clear stop",
             Scenario::ChangelogMadeAgain => "the changelog deleted and made again: a clear stop",
         }
+    }
+
+    /// The harm is done before the job has had any input.
+    pub fn comes_first(self) -> bool {
+        self == Scenario::KilledBeforeInput
     }
 
     /// The job must stop and say why, in place of going on.
@@ -173,6 +182,7 @@ impl Scenario {
             Scenario::GroupOffsets => operators::group_offsets(bed, rounds).await,
             Scenario::StoreWiped => damage::store_wiped(bed, rounds).await,
             Scenario::StoreOlder => damage::store_older(bed, rounds).await,
+            Scenario::KilledBeforeInput => kills::before_input(bed).await,
             Scenario::SwapUnderFaults => swaps::under_faults(bed, rounds).await,
             // Once: the job has ended then.
             Scenario::InputTruncated => stops::input_truncated(bed).await,
