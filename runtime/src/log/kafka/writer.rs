@@ -126,21 +126,11 @@ impl KafkaWriter {
         // Breaks: a commit of unknown outcome spends the writer.
         self.phase = if bug(Bug::ReuseWriter) { Phase::Open } else { Phase::Spent };
         // The call that failed may only say that something before it did.
-        let (code, text) = match self.producer.client.fatal() {
-            Some((code, text)) => (code, text),
-            None => (code, text.to_owned()),
-        };
+        let (code, text) = self.producer.client.fatal().unwrap_or_else(|| (code, text.to_owned()));
         if is_fenced(code) {
             return Error::Fenced { transactional_id: self.transactional_id.clone() };
         }
-        if let Some(refused) = self.producer.refused() {
-            return refused;
-        }
-        let found = match self.producer.client.events.trouble() {
-            Some(trouble) => format!("{text} ({trouble})"),
-            None => text,
-        };
-        admin::error(&format!("{doing} as {}", self.transactional_id), code, &found, None)
+        self.producer.meaning(&format!("{doing} as {}", self.transactional_id), code, text)
     }
 }
 
@@ -235,9 +225,8 @@ pub struct Plain {
 
 impl Plain {
     pub fn new(shared: Arc<Shared>) -> Result<Self, Error> {
-        let client = Client::new(Role::Producer, &shared.cluster.writer(None), Some(on_delivery))?;
-        let patience = shared.cluster.transaction_timeout;
-        Ok(Self { shared, producer: Producer::new(client, patience) })
+        let producer = Producer::plain(&shared)?;
+        Ok(Self { shared, producer })
     }
 
     /// Returns the first record's offset once all are acknowledged.
@@ -268,21 +257,14 @@ pub struct KafkaOutlet {
 
 impl KafkaOutlet {
     pub fn new(shared: Arc<Shared>) -> Result<Self, Error> {
-        let Plain { shared, producer } = Plain::new(shared)?;
+        let producer = Producer::plain(&shared)?;
         Ok(Self { shared, producer })
     }
 
     /// What a failed call means. A failed delivery is never forgotten, so the outlet fails from now on.
     fn spent(&self, doing: &str, code: Code, text: &str) -> Error {
-        if let Some(refused) = self.producer.refused() {
-            return refused;
-        }
         let (code, text) = self.producer.client.fatal().unwrap_or_else(|| (code, text.to_owned()));
-        let found = match self.producer.client.events.trouble() {
-            Some(trouble) => format!("{text} ({trouble})"),
-            None => text,
-        };
-        admin::error(&format!("{doing} on Kafka at {}", self.shared.cluster.bootstrap), code, &found, None)
+        self.producer.meaning(&format!("{doing} on Kafka at {}", self.shared.cluster.bootstrap), code, text)
     }
 }
 
@@ -303,6 +285,24 @@ impl Outlet for KafkaOutlet {
 impl Producer {
     fn new(client: Client, patience: Duration) -> Self {
         Self { client, topics: HashMap::new(), messages: Vec::new(), patience }
+    }
+
+    /// Of no transaction.
+    fn plain(shared: &Shared) -> Result<Self, Error> {
+        let client = Client::new(Role::Producer, &shared.cluster.writer(None), Some(on_delivery))?;
+        Ok(Self::new(client, shared.cluster.transaction_timeout))
+    }
+
+    /// What a failed call means: a record that was refused before it says more, and so does the trouble heard meanwhile.
+    fn meaning(&self, doing: &str, code: Code, text: String) -> Error {
+        if let Some(refused) = self.refused() {
+            return refused;
+        }
+        let found = match self.client.events.trouble() {
+            Some(trouble) => format!("{text} ({trouble})"),
+            None => text,
+        };
+        admin::error(doing, code, &found, None)
     }
 
     /// Refuses a batch of which any record is not for its topic, before anything of it is added.

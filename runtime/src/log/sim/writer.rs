@@ -14,6 +14,16 @@ enum Phase {
     Spent,
 }
 
+impl Simulated {
+    /// Whether a client keeps these records to itself for now, where the topic takes them at all.
+    fn gathers(&self, records: &PartitionBatch) -> Result<bool, Error> {
+        let mut cluster = self.cluster();
+        cluster.check(records)?;
+        let lingers = cluster.hardship.lingers;
+        Ok(cluster.dice.chance(lingers))
+    }
+}
+
 pub struct SimulatedWriter {
     log: Simulated,
     id: String,
@@ -84,12 +94,7 @@ impl Writer for SimulatedWriter {
 
     fn append(&mut self, records: &PartitionBatch) -> Result<(), Error> {
         self.expect(Phase::Open, "append")?;
-        let lingers = {
-            let mut cluster = self.log.cluster();
-            cluster.check(records)?;
-            let lingers = cluster.hardship.lingers;
-            cluster.dice.chance(lingers)
-        };
+        let lingers = self.log.gathers(records)?;
         self.gathered.push(records.clone());
         if lingers {
             return Ok(());
@@ -197,12 +202,7 @@ impl SimulatedOutlet {
 
 impl Outlet for SimulatedOutlet {
     fn append(&mut self, records: &PartitionBatch) -> Result<(), Error> {
-        let lingers = {
-            let mut cluster = self.log.cluster();
-            cluster.check(records)?;
-            let lingers = cluster.hardship.lingers;
-            cluster.dice.chance(lingers)
-        };
+        let lingers = self.log.gathers(records)?;
         self.gathered.push(records.clone());
         if lingers { Ok(()) } else { self.send() }
     }
