@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use forebay::api::server::{Home, Others, Platform};
+use forebay::job::spec::is_name;
 use forebay::log::kafka::Profile;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,8 +60,7 @@ fn others(given: &[String]) -> Result<Others, Failure> {
     for given in given {
         let invalid = |why: &str| Failure::invalid(format!("--other-cluster {given}: {why}"));
         let (name, file) = given.split_once('=').ok_or_else(|| invalid("there is no `=`; write NAME=FILE"))?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if !(1..=64).contains(&name.len()) || !name.chars().all(plain) {
+        if !is_name(name) {
             return Err(invalid("the name must have 1 to 64 letters, digits, - and _"));
         }
         let profile = read_profile("--other-cluster", Path::new(file))?;

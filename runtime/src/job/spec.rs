@@ -332,6 +332,16 @@ fn plain(message: &str) -> String {
     }
 }
 
+/// Of names that users give: of jobs and their parts, of namespaces, of other clusters. They become parts of topic
+/// names, which hold 249 characters.
+pub const NAME_MAX: usize = 64;
+
+/// Names become parts of topics, directories, labels and references.
+pub fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(plain)
+}
+
 /// The known name that `found` was most likely meant to be, if any is near.
 pub fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known

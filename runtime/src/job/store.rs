@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::record::{JobRecord, Key, ModuleRecord, Record, SwapRecord};
+use super::spec::is_name;
 use crate::env::failpoint;
 use crate::log::{self, Assignment, Budget, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
 use crate::model::{PartitionBatch, Uid};
 
-const NAMESPACE_MAX: usize = 64;
 /// A record holds at most a job spec, which is at most 1 MiB.
 const MAX_RECORD_BYTES: u32 = 4 << 20;
 /// Names one write, so that a server can tell its own from another's with the same content.
@@ -125,7 +125,8 @@ impl Store {
     /// Creates the control topic where there is none, takes it over and reads it to its end. A namespace has a
     /// control topic of its own: it keeps the jobs of one server apart from those of another on the same cluster.
     pub fn open(log: Arc<dyn Log>, namespace: Option<&str>) -> Result<Self, Error> {
-        if let Some(name) = namespace.filter(|name| !is_namespace(name)) {
+        // Names of topics and transactional ids are made of it.
+        if let Some(name) = namespace.filter(|name| !is_name(name)) {
             return Err(Error::Invalid {
                 doing: "open the control topic".to_owned(),
                 found: format!("`{}` is no namespace", name.escape_debug()),
@@ -274,12 +275,6 @@ fn check_expected(view: &View, changes: &[Change]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Names of topics and transactional ids are made of it.
-fn is_namespace(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    !name.is_empty() && name.len() <= NAMESPACE_MAX && name.chars().all(plain)
 }
 
 fn batch(topic: &str, changes: &[Change], write_id: &[u8]) -> PartitionBatch {

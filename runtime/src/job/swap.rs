@@ -385,9 +385,9 @@ impl Manager {
 
     /// Goes on with a swap that was left half way. Called where no change of the job is under way.
     pub(super) fn resume_swap(self: &Arc<Self>, name: &str, job: &RunningJob) {
-        let due = |since: &mut Duration| self.clock.elapsed().saturating_sub(*since) >= LEFT_PAUSE;
+        let due = |since: &Duration| self.clock.elapsed().saturating_sub(*since) >= LEFT_PAUSE;
         let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !left.get_mut(&job.uid).is_some_and(due) {
+        if !left.get(&job.uid).is_some_and(due) {
             return;
         }
         left.remove(&job.uid);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::spec::{
-    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, OperatorSpec, SinkSpec, SourceSpec, StartSpec, TimestampSpec, nearest,
+    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, NAME_MAX, OperatorSpec, SinkSpec, SourceSpec, StartSpec,
+    TimestampSpec, is_name, nearest,
 };
 use super::{Facts, Findings, FoundModule, module_ref};
 use crate::codec::FieldPath;
@@ -12,8 +13,6 @@ use crate::model::murmur2::KEY_GROUPS;
 use crate::task::plan::{ModuleRef, Origin};
 
 const DEFAULT_PARALLELISM_MAX: u32 = 4;
-/// Job names become parts of topic names, which hold 249 characters.
-const NAME_MAX: usize = 64;
 /// Positions of inputs and outputs cross to the guest in one byte.
 const PORTS_MAX: usize = 255;
 
@@ -93,14 +92,9 @@ pub(super) fn resolve(spec: &JobSpec, facts: &Facts, findings: &mut Findings) ->
     findings.refusals.is_empty().then_some(Graph { parallelism, sources, operators, sinks })
 }
 
-/// Names become parts of topics, directories, labels and references.
 fn check_names(spec: &JobSpec, findings: &mut Findings) {
-    let good = |name: &str| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        !name.is_empty() && name.len() <= NAME_MAX && name.chars().all(plain)
-    };
     let mut check = |place: String, name: &str| {
-        if !good(name) {
+        if !is_name(name) {
             let remedy = format!("use 1 to {NAME_MAX} letters, digits, - and _");
             findings.refuse(place, format!("`{}` cannot be a name", name.escape_debug()), remedy);
         }
