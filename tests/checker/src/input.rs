@@ -227,7 +227,7 @@ fn judge(record: &Record, partitions: i32, guest: Guest) -> Result<i64, &'static
 }
 
 pub const BAD_PAYLOAD: &str = "bad-payload";
-const TRAP: &str = "trap";
+pub const TRAP: &str = "trap";
 const REFUSED: &str = "refused";
 
 fn is_by_guest(code: &str) -> bool {

@@ -294,6 +294,15 @@ impl<'g> Bed<'g> {
         ours.ok_or_else(|| format!("find the state of {} in {}: it is not there", self.name, jobs.display()))
     }
 
+    /// Removes the local state of the job's tasks. The server must not run.
+    ///
+    /// # Errors
+    /// There is none, or the system's.
+    pub fn wipe_state(&self) -> Result<(), String> {
+        let state = self.state_dir(&self.server)?;
+        std::fs::remove_dir_all(&state).map_err(|error| format!("remove {}: {error}", state.display()))
+    }
+
     /// The job's changelog topic.
     ///
     /// # Errors

@@ -82,6 +82,7 @@ pub async fn run_with(
         bed.goes_on().await?;
     }
     let harmed = scenario.run(&mut bed, rounds).await;
+    // A broken build may go on where it must stop: its output is judged then like any other.
     let goes_on = scenario.stops() && harmed.is_err() && bed.settings.bug.is_some();
     let recoveries = if goes_on { Vec::new() } else { harmed? };
     let verdict = if scenario.stops() && !goes_on {

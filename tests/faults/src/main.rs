@@ -78,12 +78,7 @@ fn fail(why: &str) -> ExitCode {
 }
 
 async fn harm(arguments: &Arguments) -> Result<bool, String> {
-    let known = |name: &String| Scenario::ALL.iter().any(|scenario| scenario.name() == name);
-    if let Some(unknown) = arguments.only.iter().find(|name| !known(name)) {
-        return Err(format!("there is no scenario {unknown}: --list names them"));
-    }
-    let chosen =
-        |scenario: &&Scenario| arguments.only.is_empty() || arguments.only.iter().any(|name| name == scenario.name());
+    let scenarios = chosen(arguments, "scenario", &Scenario::ALL, |scenario| scenario.name())?;
     let ground = Ground::start(arguments.nodes).await?;
     println!("seed {}, {} broker(s)", arguments.seed, arguments.nodes);
     println!(
@@ -91,7 +86,7 @@ async fn harm(arguments: &Arguments) -> Result<bool, String> {
         "scenario", "rounds", "inputs", "lost", "twice", "wrong", "aborted", "back p50/p99 ms", "s"
     );
     let mut all_good = true;
-    for &scenario in Scenario::ALL.iter().filter(chosen) {
+    for &scenario in scenarios {
         let rounds = arguments.rounds.unwrap_or_else(|| Tier::from(arguments.tier).rounds(scenario));
         match course::run(&ground, scenario, rounds, arguments.seed, |_| dot()).await {
             Ok(report) => {
@@ -109,14 +104,12 @@ async fn harm(arguments: &Arguments) -> Result<bool, String> {
 
 /// Answers whether every bug was caught.
 async fn prove(arguments: &Arguments) -> Result<bool, String> {
-    let chosen =
-        |trial: &&bugs::Trial| arguments.only.is_empty() || arguments.only.iter().any(|name| name == trial.bug);
+    let trials = chosen(arguments, "bug", bugs::TRIALS, |trial| trial.bug)?;
     let ground = Ground::start(arguments.nodes).await?;
     println!("seed {}, {} broker(s)", arguments.seed, arguments.nodes);
     println!("{:<26} {:<20} {:<8} found", "bug", "harm", "verdict");
-    let (mut caught, mut all) = (0, 0);
-    for trial in bugs::TRIALS.iter().filter(chosen) {
-        all += 1;
+    let (mut caught, all) = (0, trials.len());
+    for trial in trials {
         let (verdict, found) = match bugs::put_to_trial(&ground, trial, arguments.seed).await {
             Outcome::Caught(verdict) => {
                 caught += 1;
@@ -134,6 +127,21 @@ async fn prove(arguments: &Arguments) -> Result<bool, String> {
     }
     println!("{caught} of {all} were caught by the checker");
     Ok(caught == all)
+}
+
+/// Those that `--only` names; all where it names none.
+fn chosen<'a, T>(
+    arguments: &Arguments,
+    kind: &str,
+    all: &'a [T],
+    name_of: impl Fn(&T) -> &'static str,
+) -> Result<Vec<&'a T>, String> {
+    let known: Vec<_> = all.iter().map(&name_of).collect();
+    if let Some(unknown) = arguments.only.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("there is no {kind} {unknown}: choose of {}", known.join(", ")));
+    }
+    let is_chosen = |one: &&T| arguments.only.is_empty() || arguments.only.iter().any(|name| name == name_of(one));
+    Ok(all.iter().filter(is_chosen).collect())
 }
 
 fn dot() {

@@ -14,6 +14,8 @@ use tokio::time::sleep;
 use crate::binaries;
 
 const POLL: Duration = Duration::from_millis(5);
+/// To commit what is open, and to bring the store to disk.
+const END_PATIENCE: Duration = Duration::from_secs(30);
 /// Generous: the machine may be busy with three brokers.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -200,6 +202,15 @@ impl Server {
     /// It does not run.
     pub fn terminate(&self) -> Result<(), String> {
         self.signal(libc::SIGTERM)
+    }
+
+    /// Ends it so: its store holds everything then, and no transaction is left open.
+    ///
+    /// # Errors
+    /// It does not run, or lives on.
+    pub async fn end_well(&mut self) -> Result<(), String> {
+        self.terminate()?;
+        self.ended(END_PATIENCE).await.map(drop)
     }
 
     fn signal(&self, signal: libc::c_int) -> Result<(), String> {

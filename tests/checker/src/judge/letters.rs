@@ -1,7 +1,7 @@
 //! The rules of dead letters: one of each refused input, under its code and with its own bytes.
 
 use super::{Judge, Kind, input_at, letter_at};
-use crate::input::{BAD_PAYLOAD, Fate, Guest};
+use crate::input::{BAD_PAYLOAD, Fate, Guest, TRAP};
 use crate::record::Record;
 
 impl Judge<'_> {
@@ -36,7 +36,7 @@ impl Judge<'_> {
             return self.verdict.found(Kind::LetterDoubled, || format!("{at} is of {of} ({code}), like one before it"));
         }
         // One version of the counter traps on what the others refuse.
-        let trapped = inputs.guest == Guest::Counter && refusal.code == BAD_PAYLOAD && code == "trap";
+        let trapped = inputs.guest == Guest::Counter && refusal.code == BAD_PAYLOAD && code == TRAP;
         if code != refusal.code && !trapped {
             let tell = || format!("{at} of {of} has code {code}, expected {}", refusal.code);
             self.verdict.found(Kind::LetterWrongCode, tell);

@@ -1,6 +1,5 @@
 //! Harm to the local store, which is only a cache of the changelog.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::bed::Bed;
@@ -14,8 +13,7 @@ pub async fn store_wiped(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>
         bed.linger(300).await;
         let at = Instant::now();
         bed.server.kill();
-        let state = bed.state_dir(&bed.server)?;
-        fs::remove_dir_all(&state).map_err(|error| format!("remove {}: {error}", state.display()))?;
+        bed.wipe_state()?;
         recoveries.push(bed.come_back(at).await?);
         bed.tick();
     }
@@ -31,15 +29,13 @@ pub async fn store_older(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>
     let kept = bed.folder.path().join("kept");
     for _ in 0..rounds {
         // Ended well, so that the copy holds all until here.
-        bed.server.terminate()?;
-        bed.server.ended(Duration::from_secs(30)).await?;
+        bed.server.end_well().await?;
         let state = bed.state_dir(&bed.server)?;
         replace_folder(&state, &kept)?;
         bed.come_back(Instant::now()).await?;
         bed.linger(1_000).await;
         if bed.random.chance(0.5) {
-            bed.server.terminate()?;
-            bed.server.ended(Duration::from_secs(30)).await?;
+            bed.server.end_well().await?;
             bed.come_back(Instant::now()).await?;
         }
         let at = Instant::now();

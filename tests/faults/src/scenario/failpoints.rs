@@ -123,12 +123,9 @@ async fn visit(bed: &mut Bed<'_>, side: &mut Side, name: &str, way: Way) -> Resu
                     .await?;
             }
             bed.server.kill();
-            let state = bed.state_dir(&bed.server)?;
             match way {
-                Way::StartingDamaged => damage(&state)?,
-                Way::StartingLong => {
-                    std::fs::remove_dir_all(&state).map_err(|error| format!("remove {}: {error}", state.display()))?
-                }
+                Way::StartingDamaged => damage(&bed.state_dir(&bed.server)?)?,
+                Way::StartingLong => bed.wipe_state()?,
                 _ => {}
             }
             let both_tasks = name.starts_with("recovery-") && way == Way::Starting;
@@ -297,7 +294,10 @@ pub async fn in_swap(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, St
 }
 
 /// The version that the job's first task runs.
-async fn version(bed: &Bed<'_>) -> Result<String, String> {
+///
+/// # Errors
+/// The job does not run.
+pub async fn version(bed: &Bed<'_>) -> Result<String, String> {
     let job = bed.running().await?;
     let module = job.tasks.first().and_then(|task| task.modules.first());
     module

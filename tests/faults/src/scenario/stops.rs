@@ -1,6 +1,7 @@
 //! Harm after which a job must not go on: what it needs is gone, and only a person can say what is right.
 //!
 //! Each ends the bed's job. A scenario is passed when every task has stopped by itself, says why, and wrote nothing more.
+//! The server is ended well first: the abort of a transaction that was left open would look like output.
 //! A job that goes on all the same is left running: its output is for the checker.
 
 use std::time::{Duration, Instant};
@@ -11,27 +12,24 @@ use tokio::time::sleep;
 use crate::bed::{Bed, until};
 use crate::server::replace_folder;
 
-/// Of what is told, the job's way out: it must be in every reason.
-const WAYS_OUT: &str = "start";
-
 /// Retention deletes records that the job has not read.
 ///
 /// # Errors
 /// It goes on, or does not say why it stopped.
 pub async fn input_truncated(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
     bed.stop_feed().await?;
-    end(bed).await?;
+    bed.server.end_well().await?;
     bed.start_feed()?;
     bed.stop_feed().await?;
     truncate(bed, &bed.input()).await?;
-    stops(bed, &["are gone", "by retention", WAYS_OUT]).await
+    stops(bed, &["are gone", "by retention", "start"]).await
 }
 
 /// # Errors
 /// As `input_truncated`.
 pub async fn input_made_again(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
     bed.stop_feed().await?;
-    end(bed).await?;
+    bed.server.end_well().await?;
     make_again(bed, &bed.input(), bed.settings.partitions, &[]).await?;
     bed.start_feed()?;
     bed.stop_feed().await?;
@@ -43,8 +41,8 @@ pub async fn input_made_again(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String
 /// # Errors
 /// As `input_truncated`.
 pub async fn changelog_emptied(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
-    end(bed).await?;
-    wipe(bed)?;
+    bed.server.end_well().await?;
+    bed.wipe_state()?;
     truncate(bed, &bed.changelog(&bed.name)?).await?;
     stops(bed, &["changelog", "holds no header"]).await
 }
@@ -54,11 +52,11 @@ pub async fn changelog_emptied(bed: &mut Bed<'_>) -> Result<Vec<Duration>, Strin
 /// # Errors
 /// As `input_truncated`.
 pub async fn changelog_tail_lost(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
-    end(bed).await?;
+    bed.server.end_well().await?;
     let (state, kept) = (bed.state_dir(&bed.server)?, bed.folder.path().join("kept"));
     replace_folder(&state, &kept)?;
     bed.come_back(Instant::now()).await?;
-    end(bed).await?;
+    bed.server.end_well().await?;
     replace_folder(&kept, &state)?;
     truncate(bed, &bed.changelog(&bed.name)?).await?;
     stops(bed, &["changelog"]).await
@@ -69,23 +67,12 @@ pub async fn changelog_tail_lost(bed: &mut Bed<'_>) -> Result<Vec<Duration>, Str
 /// # Errors
 /// As `input_truncated`.
 pub async fn changelog_made_again(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
-    end(bed).await?;
-    wipe(bed)?;
+    bed.server.end_well().await?;
+    bed.wipe_state()?;
     let changelog = bed.changelog(&bed.name)?;
     // With the settings that it must have: without them the job would not even begin.
     make_again(bed, &changelog, bed.settings.parallelism, &[("retention.ms", "-1")]).await?;
     stops(bed, &[&changelog]).await
-}
-
-/// Ends the server well: its store holds everything, and no transaction is left open, whose abort would look like output.
-async fn end(bed: &mut Bed<'_>) -> Result<(), String> {
-    bed.server.terminate()?;
-    bed.server.ended(Duration::from_secs(30)).await.map(drop)
-}
-
-fn wipe(bed: &Bed<'_>) -> Result<(), String> {
-    let state = bed.state_dir(&bed.server)?;
-    std::fs::remove_dir_all(&state).map_err(|error| format!("remove {}: {error}", state.display()))
 }
 
 async fn truncate(bed: &Bed<'_>, topic: &str) -> Result<(), String> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 use tokio::time::sleep;
 
-use super::failpoints::settled;
+use super::failpoints::{settled, version};
 use crate::bed::{Bed, push};
 use crate::proxy::{Api, Deed, Flow, Rule, Way};
 
@@ -39,9 +39,7 @@ pub async fn under_faults(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration
     let mut recoveries = Vec::new();
     for round in 0..rounds {
         let fault = FAULTS[round as usize % FAULTS.len()];
-        let job = bed.running().await?;
-        let version = job.tasks[0].modules.first().map(|module| module.version.clone()).unwrap_or_default();
-        let next = if version == "1.0.0" { "counter@2.0.0" } else { "counter@1.0.0" };
+        let next = if version(bed).await? == "1.0.0" { "counter@2.0.0" } else { "counter@1.0.0" };
         let client = bed.server.client()?;
         let (name, to) = (bed.name.clone(), next.to_owned());
         // Whether it happens is open: that it is whole or not at all is what counts.
