@@ -27,6 +27,15 @@ pub enum Guest {
     Counter,
 }
 
+/// Records whose output the brokers refuse, because the rules of its topic were changed when the job already ran.
+#[derive(Clone, Debug, Default)]
+pub struct Refusing {
+    /// Keys of so many bytes or more.
+    pub key_bytes: Option<usize>,
+    /// Event times before this.
+    pub before_ms: Option<i64>,
+}
+
 pub type KeyId = u32;
 
 /// What must become of a record.
@@ -94,6 +103,7 @@ pub struct Inputs {
     pub keys: Vec<Key>,
     pub counted: u64,
     pub refused: u64,
+    pub refusing: Refusing,
     ids: HashMap<Vec<u8>, KeyId>,
     senders: BTreeMap<String, Sequences>,
 }
@@ -108,6 +118,7 @@ impl Inputs {
             keys: Vec::new(),
             counted: 0,
             refused: 0,
+            refusing: Refusing::default(),
             ids: HashMap::new(),
             senders: BTreeMap::new(),
         }
@@ -128,7 +139,7 @@ impl Inputs {
         if let Some((producer, sequence)) = identity(&record) {
             self.senders.entry(producer).or_default().take(sequence);
         }
-        let judged = judge(&record, count, self.guest);
+        let judged = judge(&record, count, self.guest).and_then(|amount| self.refusing.judge(&record).map(|()| amount));
         let key = record.key.as_deref().map(|key| self.intern(key));
         let partition = &mut self.partitions[record.partition as usize];
         let newest_before_ms = partition.newest_ms;
@@ -203,6 +214,15 @@ impl Inputs {
     }
 }
 
+impl Refusing {
+    fn judge(&self, record: &Record) -> Result<(), &'static str> {
+        let bytes = record.key.as_ref().map_or(0, Vec::len);
+        let refused = self.key_bytes.is_some_and(|least| bytes >= least)
+            || self.before_ms.is_some_and(|before| record.timestamp_ms < before);
+        if refused { Err(OUTPUT_REFUSED) } else { Ok(()) }
+    }
+}
+
 /// The amount that a record adds, or the code of its dead letter.
 fn judge(record: &Record, partitions: i32, guest: Guest) -> Result<i64, &'static str> {
     let value = record.value.as_deref().ok_or("null-value")?;
@@ -226,12 +246,13 @@ fn judge(record: &Record, partitions: i32, guest: Guest) -> Result<i64, &'static
     Ok(amount)
 }
 
+const OUTPUT_REFUSED: &str = "output-refused";
 pub const BAD_PAYLOAD: &str = "bad-payload";
 pub const TRAP: &str = "trap";
 const REFUSED: &str = "refused";
 
 fn is_by_guest(code: &str) -> bool {
-    [BAD_PAYLOAD, TRAP, REFUSED].contains(&code)
+    [BAD_PAYLOAD, TRAP, REFUSED, OUTPUT_REFUSED].contains(&code)
 }
 
 /// Which producer sent a record, as which of its records.
@@ -321,6 +342,17 @@ mod tests {
         let expected =
             ["1:5", "null-value", "missing-key", "malformed-json", "bad-payload", "trap", "refused", "1:0", "2:-2"];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_record_whose_output_the_brokers_refuse_is_refused_and_not_counted() {
+        let mut inputs = Inputs::new("in", 1, Guest::Checked);
+        inputs.refusing = Refusing { key_bytes: Some(3), before_ms: Some(1_001) };
+        for (offset, key) in [(0, "a"), (1, "abc"), (2, "ab")] {
+            inputs.add(record(0, offset, key, r#"{"amount":1}"#)).unwrap();
+        }
+        let counted = inputs.partitions[0].entries.iter().map(|entry| matches!(entry.fate, Fate::Counted { .. }));
+        assert_eq!(counted.collect::<Vec<_>>(), [false, false, true]);
     }
 
     #[test]

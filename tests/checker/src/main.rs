@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use checker::error::Error;
-use checker::input::Guest;
+use checker::input::{Guest, Refusing};
 use checker::produce::plan::Plan;
 use checker::{judge, produce, report, verify};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,6 +67,9 @@ struct Produce {
     /// Sequence number of the first record: where the same producer has sent some before, how many.
     #[arg(long, default_value_t = 0)]
     first_sequence: u64,
+    /// Length of every key, and so of what a job makes of it.
+    #[arg(long, default_value_t = 0)]
+    key_bytes: usize,
     /// Filling in each value.
     #[arg(long, default_value_t = 0)]
     payload_bytes: usize,
@@ -125,6 +128,12 @@ struct Verify {
     /// The job's source has `idle_after`.
     #[arg(long)]
     idle: bool,
+    /// Output of records with keys of so many bytes or more is refused by the brokers: they must be dead letters.
+    #[arg(long)]
+    refused_key_bytes: Option<usize>,
+    /// So is that of records whose event time is before this, milliseconds since 1970.
+    #[arg(long)]
+    refused_before_ms: Option<i64>,
     /// Command of Kafka's console consumer, to compare with what it reads. `{bootstrap}` stands for the address.
     #[arg(long)]
     third_opinion: Option<String>,
@@ -153,6 +162,7 @@ impl Produce {
             producer: self.producer,
             seed: self.seed,
             keys: self.keys,
+            key_bytes: self.key_bytes,
             payload_bytes: self.payload_bytes,
             poison_per_mille: self.poison,
             start_ms: self.start_ms.unwrap_or_else(|| now_ms.saturating_sub(behind_ms).max(0)),
@@ -184,6 +194,7 @@ impl Verify {
             output: self.output,
             dead_letters: self.dead_letters,
             guest: self.guest,
+            refusing: Refusing { key_bytes: self.refused_key_bytes, before_ms: self.refused_before_ms },
             job,
             expect_records: self.expect_records,
             require_aborted: self.require_aborted,

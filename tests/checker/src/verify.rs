@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::error::Error;
-use crate::input::{Guest, Inputs};
+use crate::input::{Guest, Inputs, Refusing};
 use crate::judge::{Judge, Kind, Settings as JobSettings, Verdict};
 use crate::kafka::{Bounds, Cluster, Reader, View, look_again};
 use crate::record::Record;
@@ -23,6 +23,8 @@ pub struct Settings {
     pub output: String,
     pub dead_letters: Option<String>,
     pub guest: Guest,
+    /// What the brokers refuse of the output.
+    pub refusing: Refusing,
     pub job: JobSettings,
     /// The input is not complete before it has so many records.
     pub expect_records: Option<u64>,
@@ -113,6 +115,7 @@ impl Verifier<'_> {
         let partitions = self.cluster.known_partitions(topic, self.deadline).await?;
         let bounds = self.bounds(topic, partitions).await?;
         let mut inputs = Inputs::new(topic, partitions, self.settings.guest);
+        inputs.refusing = self.settings.refusing.clone();
         let mut reader = Reader::open(&self.cluster, topic, &bounds, View::Committed).await?;
         let expected = self.settings.expect_records.unwrap_or(0);
         loop {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::binaries;
 use crate::feed::{Feed, Input};
 use crate::ground::Ground;
-use crate::judge::{self, Case, Guest, Verdict};
+use crate::judge::{self, Case, Guest, Refused, Verdict};
 use crate::server::{Place, Server};
 use crate::watch::{Mark, Watch};
 
@@ -79,6 +79,7 @@ pub struct Bed<'g> {
     feed: Option<Feed>,
     /// Records of feeds that have ended.
     fed: u64,
+    refused: Refused,
 }
 
 impl<'g> Bed<'g> {
@@ -108,6 +109,7 @@ impl<'g> Bed<'g> {
             progress: |_| {},
             feed: None,
             fed: 0,
+            refused: Refused::default(),
         };
         client.apply(&bed.spec(name)).await.map_err(|error| error.to_string())?;
         bed.running().await?;
@@ -248,6 +250,7 @@ impl<'g> Bed<'g> {
             records,
             require_aborted,
             wait_s: VERIFY_S,
+            refused: self.refused.clone(),
         }
     }
 
@@ -262,6 +265,16 @@ impl<'g> Bed<'g> {
 
     pub fn fed(&self) -> u64 {
         self.fed
+    }
+
+    /// Something beside the feed has sent so many records.
+    pub fn has_been_fed(&mut self, records: u64) {
+        self.fed += records;
+    }
+
+    /// Of the input, what the brokers are to refuse the output of.
+    pub fn expect_refused(&mut self, refused: Refused) {
+        self.refused = refused;
     }
 
     /// Runs a command of the CLI against the server.

@@ -3,7 +3,7 @@
 //! It runs in short pieces, each a producer of its own name that makes sure that all it sent is there once: so the
 //! input has an end soon after it is asked for one, and is never in doubt.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +66,26 @@ impl Feed {
     }
 }
 
+/// Sends so many records as a producer of this name, and waits until they are there.
+///
+/// # Errors
+/// The checker's.
+pub async fn once(
+    bootstrap: &str,
+    topic: &str,
+    producer: &str,
+    records: u64,
+    more: &[(&str, u64)],
+) -> Result<(), String> {
+    let program = binaries::program("forebay-checker")?;
+    let mut command = Command::new(&program);
+    command.args(["produce", "--bootstrap", bootstrap, "--topic", topic, "--producer", producer]);
+    for (name, value) in [("--records", records), ("--patience", 300)].iter().chain(more) {
+        command.args([*name, &value.to_string()]);
+    }
+    run(command, &program, topic).await
+}
+
 async fn send_piece(program: &PathBuf, input: &Input, piece: u64) -> Result<u64, String> {
     let Input { bootstrap, topic, rate, keys, poison, seed, piece_s, from } = input;
     let records = rate * piece_s;
@@ -75,10 +95,14 @@ async fn send_piece(program: &PathBuf, input: &Input, piece: u64) -> Result<u64,
         command.args([name, &value.to_string()]);
     }
     command.args(["--poison", &poison.to_string(), "--patience", "300"]);
+    run(command, program, topic).await.map(|()| records)
+}
+
+async fn run(mut command: Command, program: &Path, topic: &str) -> Result<(), String> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.map_err(|error| format!("run {}: {error}", program.display()))?;
     if output.status.success() {
-        return Ok(records);
+        return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     Err(format!("feed {topic}: {}", said.trim()))

@@ -29,6 +29,15 @@ impl Guest {
     }
 }
 
+/// Records whose output the brokers refuse, so that they must be among the dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct Refused {
+    /// Keys of so many bytes or more.
+    pub key_bytes: Option<u64>,
+    /// Event times before this, milliseconds.
+    pub before_ms: Option<u64>,
+}
+
 /// What is to be judged.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -41,6 +50,7 @@ pub struct Case {
     pub records: u64,
     pub require_aborted: bool,
     pub wait_s: u64,
+    pub refused: Refused,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +86,10 @@ pub async fn verify(case: &Case) -> Result<Verdict, String> {
     command.args(["--output", &case.output, "--dead-letters", &case.dead_letters, "--guest", case.guest.name()]);
     command.args(["--expect-records", &case.records.to_string(), "--wait", &case.wait_s.to_string()]);
     command.args(["--parallelism", &case.parallelism.to_string(), "--settle-ms", "500"]);
+    let refused = [("--refused-key-bytes", case.refused.key_bytes), ("--refused-before-ms", case.refused.before_ms)];
+    for (name, value) in refused {
+        command.args(value.map(|value| [name.to_owned(), value.to_string()]).into_iter().flatten());
+    }
     if case.require_aborted {
         command.arg("--require-aborted");
     }

@@ -31,6 +31,8 @@ const SHORT_TRIES: u32 = 8;
 /// How long the destruction of such a producer is waited for; it must be gone before its second try.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(200);
 const QUEUE_WAIT: Duration = Duration::from_millis(10);
+/// How long the report of a delivery that failed is waited for, once its transaction has.
+const REPORT_PATIENCE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -130,6 +132,7 @@ impl KafkaWriter {
         if is_fenced(code) {
             return Error::Fenced { transactional_id: self.transactional_id.clone() };
         }
+        self.producer.hear_failure();
         self.producer.meaning(&format!("{doing} as {}", self.transactional_id), code, text)
     }
 }
@@ -494,6 +497,19 @@ impl Producer {
         self.failed()
     }
 
+    /// librdkafka fails a transaction before it reports the delivery that failed: a call in between is refused for the
+    /// transaction's state, and does not say that a record was to blame.
+    fn hear_failure(&self) {
+        let deadline = Instant::now() + REPORT_PATIENCE;
+        let unheard = || {
+            let deliveries = self.client.events.deliveries();
+            deliveries.failed.is_none() && deliveries.outstanding > 0
+        };
+        while unheard() && Instant::now() < deadline {
+            self.client.serve(QUEUE_WAIT);
+        }
+    }
+
     /// A record that was refused for its own sake, where that is what went wrong.
     fn refused(&self) -> Option<Error> {
         let deliveries = self.client.events.deliveries();
@@ -505,6 +521,8 @@ impl Producer {
                 | Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP
                 | Code::RD_KAFKA_RESP_ERR_INVALID_RECORD
                 | Code::RD_KAFKA_RESP_ERR_INVALID_MSG
+                // Another record of its batch was.
+                | Code::RD_KAFKA_RESP_ERR__INVALID_DIFFERENT_RECORD
                 | Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION
         );
         let found = format!("partition {partition}: {}", native::describe(*code));

@@ -38,6 +38,7 @@ pub(super) fn logs(seed: u64, records: u64, partitions: i32) -> Vec<Vec<Source>>
         producer: producer.to_owned(),
         seed,
         keys: 15,
+        key_bytes: 0,
         payload_bytes: 0,
         poison_per_mille: 100,
         start_ms,

@@ -50,6 +50,8 @@ pub struct Plan {
     pub producer: String,
     pub seed: u64,
     pub keys: u64,
+    /// Length of every key; below seven, as short as they come.
+    pub key_bytes: usize,
     /// Filling in each value.
     pub payload_bytes: usize,
     /// Malformed records per thousand.
@@ -77,7 +79,7 @@ pub struct Planned {
 impl Plan {
     pub fn record(&self, sequence: u64, partitions: i32) -> Planned {
         let mut random = Random::of(self.seed, &self.producer, sequence);
-        let key = format!("k{:06}", random.below(self.keys.max(1))).into_bytes();
+        let key = self.key(random.below(self.keys.max(1)));
         let amount = random.below(2_001) as i64 - 1_000;
         let poison = random.per_mille(self.poison_per_mille).then(|| {
             let kind = random.below(Poison::ALL.len() as u64) as usize;
@@ -101,6 +103,16 @@ impl Plan {
             self.spoil(&mut planned, poison, partitions);
         }
         planned
+    }
+
+    fn key(&self, number: u64) -> Vec<u8> {
+        let mut key = format!("k{number:06}");
+        // Such as no compression makes short.
+        let mut random = Random::of(self.seed, "key", number);
+        while key.len() < self.key_bytes {
+            key.push(char::from(b'a' + random.below(26) as u8));
+        }
+        key.into_bytes()
     }
 
     fn after_start(&self, sequence: u64) -> i64 {
@@ -142,6 +154,7 @@ mod tests {
             producer: "p1".to_owned(),
             seed: 7,
             keys: 20,
+            key_bytes: 0,
             payload_bytes: 10,
             poison_per_mille: 500,
             start_ms: 1_000_000,
@@ -179,6 +192,13 @@ mod tests {
         }
         assert_eq!(kinds.len(), Poison::ALL.len());
         inputs.check_senders().unwrap();
+    }
+
+    #[test]
+    fn keys_are_as_long_as_asked_for_and_as_many() {
+        let long = Plan { key_bytes: 300, ..plan() };
+        let keys: std::collections::BTreeSet<_> = (0..400).filter_map(|at| long.record(at, 4).key).collect();
+        assert!(keys.len() == 20 && keys.iter().all(|key| key.len() == 300));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub fn plan(producer: &str) -> Plan {
         producer: producer.to_owned(),
         seed: 5,
         keys: 15,
+        key_bytes: 0,
         payload_bytes: 20,
         poison_per_mille: 100,
         start_ms: 1_777_689_380_000,
@@ -141,6 +142,7 @@ impl Bed {
             require_aborted: false,
             wait: Duration::from_secs(30),
             settle: Duration::from_millis(100),
+            refusing: checker::input::Refusing::default(),
             third_opinion: None,
         }
     }

@@ -8,6 +8,7 @@ pub mod failpoints;
 pub mod kills;
 pub mod network;
 pub mod operators;
+pub mod refusals;
 pub mod stops;
 pub mod swaps;
 pub mod transactions;
@@ -41,6 +42,7 @@ pub enum Scenario {
     StoreOlder,
     KilledBeforeInput,
     SwapUnderFaults,
+    OutputRefused,
     InputTruncated,
     InputMadeAgain,
     ChangelogEmptied,
@@ -49,7 +51,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 25] = [
+    pub const ALL: [Scenario; 26] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
@@ -70,6 +72,7 @@ impl Scenario {
         Scenario::StoreOlder,
         Scenario::KilledBeforeInput,
         Scenario::SwapUnderFaults,
+        Scenario::OutputRefused,
         Scenario::InputTruncated,
         Scenario::InputMadeAgain,
         Scenario::ChangelogEmptied,
@@ -99,6 +102,7 @@ impl Scenario {
             Scenario::StoreOlder => "store-older",
             Scenario::KilledBeforeInput => "killed-before-input",
             Scenario::SwapUnderFaults => "swap-under-faults",
+            Scenario::OutputRefused => "output-refused",
             Scenario::InputTruncated => "input-truncated",
             Scenario::InputMadeAgain => "input-made-again",
             Scenario::ChangelogEmptied => "changelog-emptied",
@@ -131,6 +135,7 @@ impl Scenario {
             Scenario::StoreOlder => "the local store replaced by an older copy of itself",
             Scenario::KilledBeforeInput => "kill -9 before the first record, which comes while nobody reads",
             Scenario::SwapUnderFaults => "a swap or roll-back while a fault is done, one fault after the other",
+            Scenario::OutputRefused => "the output topic takes less than the task knows: dead letters, nothing else",
             Scenario::InputTruncated => "input gone by retention before it was read: a clear stop",
             Scenario::InputMadeAgain => "the input deleted and made again under its name: a clear stop",
             Scenario::ChangelogEmptied => "the changelog emptied and the local store gone: a clear stop",
@@ -184,6 +189,7 @@ impl Scenario {
             Scenario::StoreOlder => damage::store_older(bed, rounds).await,
             Scenario::KilledBeforeInput => kills::before_input(bed).await,
             Scenario::SwapUnderFaults => swaps::under_faults(bed, rounds).await,
+            Scenario::OutputRefused => refusals::output_refused(bed, rounds).await,
             // Once: the job has ended then.
             Scenario::InputTruncated => stops::input_truncated(bed).await,
             Scenario::InputMadeAgain => stops::input_made_again(bed).await,
