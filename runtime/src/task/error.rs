@@ -56,6 +56,11 @@ pub enum Error {
          positions in the old one mean nothing in it; delete the job and start it anew"
     )]
     TopicChanged { topic: String, expected: TopicId, found: TopicId },
+    #[error(
+        "topic {topic} is gone, on which the task was deployed; restore it with its records, or delete the job and \
+         start it anew"
+    )]
+    TopicGone { topic: String },
     #[error("read {topic}/{partition}: record {offset} came where {expected} was asked for")]
     OutOfPlace { topic: String, partition: PartitionId, offset: i64, expected: i64 },
     #[error("read {topic}/{partition}: the reader brought records that nobody asked for")]
@@ -81,7 +86,8 @@ impl Error {
             | Self::ChangelogLost { .. }
             | Self::InputGone { .. }
             | Self::InputShrunk { .. }
-            | Self::TopicChanged { .. } => Kind::Corrupt,
+            | Self::TopicChanged { .. }
+            | Self::TopicGone { .. } => Kind::Corrupt,
         }
     }
 }

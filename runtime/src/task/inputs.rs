@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::Error;
 use super::plan::{SourcePlan, TaskPlan};
 use crate::env::{Bug, bug};
-use crate::log::{Assignment, Isolation, Log, Reader};
+use crate::log::{self, Assignment, Isolation, Log, Reader};
 use crate::model::{NextOffset, PartitionBatch, PartitionId};
 
 pub struct Input {
@@ -20,6 +20,22 @@ pub struct Input {
     pub committed: NextOffset,
     /// Of the record before `next`; none where the log has no such thing.
     pub leader_epoch: Option<i32>,
+}
+
+/// What a reader finds wrong with an input while it is read is what [`Inputs::assignments`] finds before, and leaves
+/// the operator the same choices.
+pub fn explain(found: log::Error) -> Error {
+    match found {
+        log::Error::OffsetOutOfRange { topic, partition, offset, start, .. } if offset < start => {
+            Error::InputGone { topic, partition, offset, start }
+        }
+        log::Error::OffsetOutOfRange { topic, partition, offset, end, .. } if offset > end => {
+            Error::InputShrunk { topic, partition, offset, end }
+        }
+        log::Error::TopicRecreated { topic, expected, found } => Error::TopicChanged { topic, expected, found },
+        log::Error::UnknownTopic(topic) => Error::TopicGone { topic },
+        found => Error::Log(found),
+    }
 }
 
 /// In the order of the plan's sources and their partitions; the watermark counts inputs the same way.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inputs::Inputs;
+use super::inputs::{self, Inputs};
 use super::outlets::Outlets;
 use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef};
 use super::session::{Head, OpenEpoch, Session};
@@ -180,7 +180,7 @@ impl<'a> Session<'a> {
         restore_watermark(&mut watermark, plan, &inputs, &head.header);
         let mut reader = log.reader(Isolation::ReadCommitted)?;
         if !hold {
-            reader.assign(&inputs.assignments(plan, log)?)?;
+            reader.assign(&inputs.assignments(plan, log)?).map_err(inputs::explain)?;
             failpoint("recovery-assigned");
         }
         let mut session = Self {
@@ -296,7 +296,7 @@ fn check_same<'a>(
     let there = log.topics_named(&names)?;
     for TopicRef { name, id, .. } in needed {
         let found = there.iter().find(|topic| topic.spec.name == *name);
-        let found = found.ok_or_else(|| log::Error::UnknownTopic(name.clone()))?;
+        let found = found.ok_or_else(|| Error::TopicGone { topic: name.clone() })?;
         // Breaks: offsets count only in the topic that they are of.
         if found.id != *id && !bug(Bug::IgnoreTopicId) {
             return Err(Error::TopicChanged { topic: name.clone(), expected: *id, found: found.id });
@@ -407,8 +407,9 @@ fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: 
     if marker.header_offset >= end {
         return Err(lost(0));
     }
+    // What the store stands on was deleted. The store may be all that is left: it is kept.
     if marker.header_offset < log.start_offset(topic, partition)? {
-        return Ok(None);
+        return Err(lost(0));
     }
     let mut chain = HeaderChain::behind(identity(plan), marker.epoch, marker.header_hash);
     let mut head: Option<Head> = None;

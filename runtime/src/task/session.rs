@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::careful::{Careful, Refused};
 use super::handle::{Command, Phase};
-use super::inputs::Inputs;
+use super::inputs::{self, Inputs};
 use super::outlets::Outlets;
 use super::plan::TaskPlan;
 use super::swap::Swaps;
@@ -127,7 +127,7 @@ impl Session<'_> {
     pub(super) fn step(&mut self) -> Result<(), Error> {
         let budget = self.budget();
         let wait = self.wait();
-        let polled = self.reader.poll(budget, wait, &mut self.batch)?;
+        let polled = self.reader.poll(budget, wait, &mut self.batch).map_err(inputs::explain)?;
         if polled {
             let (input, source) = self.inputs.accept(&self.around.plan, &self.batch, self.reader.as_ref())?;
             let plan = &self.around.plan.sources[source];

@@ -72,6 +72,21 @@ fn a_store_that_is_not_in_the_chain_is_rebuilt() {
 }
 
 #[test]
+fn a_store_is_kept_where_the_changelog_below_it_was_deleted() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let marker = || TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap().1;
+    let (topic, stands) = (&bench.plan.changelog.name, marker());
+    assert!(stands.is_some());
+    let end = bench.log.end_offset(topic, 0, crate::log::Isolation::ReadUncommitted).unwrap();
+    bench.log.delete_records(topic, 0, end).unwrap();
+    let error = bench.run().unwrap_err();
+    assert!(matches!(error, Error::ChangelogLost { .. }), "{error}");
+    assert_eq!(marker(), stands);
+}
+
+#[test]
 fn a_damaged_store_is_rebuilt_from_the_changelog() {
     let bench = Bench::counting();
     bench.send_all(&[("a", "1")]);
@@ -87,8 +102,7 @@ fn a_task_without_a_header_stops() {
     let mut bench = Bench::counting();
     bench.plan.job.uid = crate::model::Uid([8; 16]);
     bench.log.delete_topic(&bench.plan.changelog.name).unwrap();
-    let error = bench.run().unwrap_err();
-    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(matches!(bench.run().unwrap_err(), Error::TopicGone { .. }));
 }
 
 #[test]

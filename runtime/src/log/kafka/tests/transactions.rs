@@ -105,3 +105,26 @@ fn a_topic_of_forebays_own_is_refused_with_the_command_that_sets_its_setting_bac
         log.check_internal(&name, 2, Cleanup::Delete).unwrap();
     }
 }
+
+#[test]
+fn a_record_that_the_cluster_refuses_is_named_as_the_cause_whichever_call_fails_first() {
+    let Some(log) = connect() else { return };
+    let target = Target::for_tests().unwrap();
+    let topic = log.create_topic(&spec("refusing")).unwrap();
+    let name = &topic.spec.name;
+    let mut writer = log.writer(name).unwrap();
+    writer.begin().unwrap();
+    writer.append(&record(&topic, "a")).unwrap();
+    assert!(matches!(writer.commit().unwrap(), CommitOutcome::Committed));
+    let lower = ["--alter", "--entity-type", "topics", "--entity-name", name, "--add-config", "max.message.bytes=1000"];
+    target.tool("ConfigCommand", &lower).unwrap();
+    let large: String = (0..4_000).map(|_| char::from(b'a' + rand::random::<u8>() % 26)).collect();
+    writer.begin().unwrap();
+    writer.append(&record(&topic, &large)).unwrap();
+    let refused = loop {
+        if let Err(error) = writer.append(&record(&topic, "b")) {
+            break error;
+        }
+    };
+    assert!(matches!(&refused, Error::RecordRefused { topic, .. } if topic == name), "{refused}");
+}

@@ -14,7 +14,6 @@ use super::oracle::Oracle;
 use super::process::{Life, Process, Turn, trace};
 use crate::checkpoint::encode_delta;
 use crate::env::simulated::{Dice, JumpingClock};
-use crate::log;
 use crate::log::sim::{Hardship, Simulated};
 use crate::model::{NextOffset, PartitionBatch, Uid, murmur2};
 use crate::state::simulated::{self, Content};
@@ -197,7 +196,7 @@ impl<'a> World<'a> {
         let turn = processes[which].turn(dies_after, dice, act)?;
         match &turn {
             // One that lost the task long ago may stand where retention has passed since.
-            Turn::Stopped(Error::Log(log::Error::OffsetOutOfRange { .. })) if !self.owns(which)? => {}
+            Turn::Stopped(Error::InputGone { .. }) if !self.owns(which)? => {}
             Turn::Stopped(error) => return Err(format!("a process stopped: {error}")),
             Turn::Died(place) => self.count(&format!("died at {place}")),
             Turn::Failed(kind) => self.count(&format!("failed: {kind:?}")),
