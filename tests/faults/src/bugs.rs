@@ -37,6 +37,11 @@ pub const TRIALS: &[Trial] = &[
     trial("forget-timers", Scenario::StoreWiped, 2),
     trial("resolve-start-twice", Scenario::KilledBeforeInput, 1),
     trial("takeover-without-reading", Scenario::StoreOlder, 2),
+    trial("read-before-takeover", Scenario::SlowTakeover, 1),
+    trial("apply-indefinite", Scenario::EndsSwallowed, 1),
+    trial("keep-failed-state", Scenario::OutputTooLarge, 1),
+    trial("keep-failed-output", Scenario::OutputTooLarge, 1),
+    trial("ignore-lost-tail", Scenario::ChangelogCut, 1),
 ];
 
 /// How a broken build showed itself.

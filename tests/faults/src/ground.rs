@@ -93,6 +93,16 @@ impl Ground {
         failed.map_or(Ok(()), |error| Err(format!("{doing}: {error}")))
     }
 
+    /// Where a partition ends.
+    ///
+    /// # Errors
+    /// Kafka's.
+    pub fn end(&self, topic: &str, partition: i32) -> Result<i64, String> {
+        let ask = || self.admin.inner().fetch_watermarks(topic, partition, ADMIN_PATIENCE);
+        let ends = tokio::task::block_in_place(ask);
+        ends.map(|(_, end)| end).map_err(|error| format!("ask for the end of {topic}/{partition}: {error}"))
+    }
+
     /// Sets one setting of a topic, and all others to what the cluster presets.
     ///
     /// # Errors

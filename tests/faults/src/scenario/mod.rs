@@ -26,6 +26,7 @@ pub enum Scenario {
     KillAtFailpoints,
     KillInSwap,
     Zombie,
+    SlowTakeover,
     BrokerKill,
     BrokerPause,
     ConnectionsCut,
@@ -33,6 +34,7 @@ pub enum Scenario {
     ConnectionsHalfOpen,
     CoordinatorAway,
     TransactionTimeout,
+    EndsSwallowed,
     ProduceHeld,
     EndLate,
     EndUnanswered,
@@ -43,19 +45,24 @@ pub enum Scenario {
     KilledBeforeInput,
     SwapUnderFaults,
     OutputRefused,
+    OutputTooLarge,
     InputTruncated,
+    InputTruncatedLive,
     InputMadeAgain,
     ChangelogEmptied,
     ChangelogTailLost,
+    ChangelogCut,
     ChangelogMadeAgain,
+    ChangelogDeletedLive,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 26] = [
+    pub const ALL: [Scenario; 32] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
         Scenario::Zombie,
+        Scenario::SlowTakeover,
         Scenario::BrokerKill,
         Scenario::BrokerPause,
         Scenario::ConnectionsCut,
@@ -63,6 +70,7 @@ impl Scenario {
         Scenario::ConnectionsHalfOpen,
         Scenario::CoordinatorAway,
         Scenario::TransactionTimeout,
+        Scenario::EndsSwallowed,
         Scenario::ProduceHeld,
         Scenario::EndLate,
         Scenario::EndUnanswered,
@@ -73,11 +81,15 @@ impl Scenario {
         Scenario::KilledBeforeInput,
         Scenario::SwapUnderFaults,
         Scenario::OutputRefused,
+        Scenario::OutputTooLarge,
         Scenario::InputTruncated,
+        Scenario::InputTruncatedLive,
         Scenario::InputMadeAgain,
         Scenario::ChangelogEmptied,
         Scenario::ChangelogTailLost,
+        Scenario::ChangelogCut,
         Scenario::ChangelogMadeAgain,
+        Scenario::ChangelogDeletedLive,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +98,7 @@ impl Scenario {
             Scenario::KillAtFailpoints => "kill-at-failpoints",
             Scenario::KillInSwap => "kill-in-swap",
             Scenario::Zombie => "zombie",
+            Scenario::SlowTakeover => "slow-takeover",
             Scenario::BrokerKill => "broker-kill",
             Scenario::BrokerPause => "broker-pause",
             Scenario::ConnectionsCut => "connections-cut",
@@ -93,6 +106,7 @@ impl Scenario {
             Scenario::ConnectionsHalfOpen => "connections-half-open",
             Scenario::CoordinatorAway => "coordinator-away",
             Scenario::TransactionTimeout => "transaction-timeout",
+            Scenario::EndsSwallowed => "ends-swallowed",
             Scenario::ProduceHeld => "produce-held",
             Scenario::EndLate => "end-late",
             Scenario::EndUnanswered => "end-unanswered",
@@ -103,11 +117,15 @@ impl Scenario {
             Scenario::KilledBeforeInput => "killed-before-input",
             Scenario::SwapUnderFaults => "swap-under-faults",
             Scenario::OutputRefused => "output-refused",
+            Scenario::OutputTooLarge => "output-too-large",
             Scenario::InputTruncated => "input-truncated",
+            Scenario::InputTruncatedLive => "input-truncated-live",
             Scenario::InputMadeAgain => "input-made-again",
             Scenario::ChangelogEmptied => "changelog-emptied",
             Scenario::ChangelogTailLost => "changelog-tail-lost",
+            Scenario::ChangelogCut => "changelog-cut",
             Scenario::ChangelogMadeAgain => "changelog-made-again",
+            Scenario::ChangelogDeletedLive => "changelog-deleted-live",
         }
     }
 
@@ -119,6 +137,7 @@ impl Scenario {
             }
             Scenario::KillInSwap => "kill -9 at each named place of a swap",
             Scenario::Zombie => "SIGSTOP, takeover by a second process, SIGCONT: the first must give way and say so",
+            Scenario::SlowTakeover => "a second process that reads early and takes over late, while the first goes on",
             Scenario::BrokerKill => "kill -9 of the broker, and start it again",
             Scenario::BrokerPause => "SIGSTOP of the broker for seconds",
             Scenario::ConnectionsCut => "all connections cut, several times in a row",
@@ -126,6 +145,7 @@ impl Scenario {
             Scenario::ConnectionsHalfOpen => "connections that take everything and say nothing",
             Scenario::CoordinatorAway => "no answer from the transaction coordinator, all else well",
             Scenario::TransactionTimeout => "the process stands still for longer than a transaction may take",
+            Scenario::EndsSwallowed => "no request to end a transaction arrives until the cluster has given it up",
             Scenario::ProduceHeld => "records held back for longer than a transaction may take, then let go",
             Scenario::EndLate => "the end of a transaction arrives after its retry, inside a later one",
             Scenario::EndUnanswered => "the answer to the end of a transaction is lost with its connection",
@@ -136,11 +156,17 @@ impl Scenario {
             Scenario::KilledBeforeInput => "kill -9 before the first record, which comes while nobody reads",
             Scenario::SwapUnderFaults => "a swap or roll-back while a fault is done, one fault after the other",
             Scenario::OutputRefused => "the output topic takes less than the task knows: dead letters, nothing else",
+            Scenario::OutputTooLarge => {
+                "output that is too large for its topic, as the task knows: dead letters, nothing else"
+            }
             Scenario::InputTruncated => "input gone by retention before it was read: a clear stop",
+            Scenario::InputTruncatedLive => "the same to a process that stands still meanwhile",
             Scenario::InputMadeAgain => "the input deleted and made again under its name: a clear stop",
             Scenario::ChangelogEmptied => "the changelog emptied and the local store gone: a clear stop",
             Scenario::ChangelogTailLost => "the end of the changelog gone, the local store kept: a clear stop",
+            Scenario::ChangelogCut => "the last epochs cut from the changelog on the broker's disk: a clear stop",
             Scenario::ChangelogMadeAgain => "the changelog deleted and made again: a clear stop",
+            Scenario::ChangelogDeletedLive => "the changelog deleted while the job writes to it: a clear stop",
         }
     }
 
@@ -151,8 +177,17 @@ impl Scenario {
 
     /// The job must stop and say why, in place of going on.
     pub fn stops(self) -> bool {
-        use Scenario::{ChangelogEmptied, ChangelogMadeAgain, ChangelogTailLost, InputMadeAgain, InputTruncated};
-        matches!(self, InputTruncated | InputMadeAgain | ChangelogEmptied | ChangelogTailLost | ChangelogMadeAgain)
+        matches!(
+            self,
+            Scenario::InputTruncated
+                | Scenario::InputTruncatedLive
+                | Scenario::InputMadeAgain
+                | Scenario::ChangelogEmptied
+                | Scenario::ChangelogTailLost
+                | Scenario::ChangelogCut
+                | Scenario::ChangelogMadeAgain
+                | Scenario::ChangelogDeletedLive
+        )
     }
 
     /// The guest whose job it needs.
@@ -173,6 +208,7 @@ impl Scenario {
             Scenario::KillAtFailpoints => failpoints::everywhere(bed, rounds).await,
             Scenario::KillInSwap => failpoints::in_swap(bed, rounds).await,
             Scenario::Zombie => zombies::take_turns(bed, rounds).await,
+            Scenario::SlowTakeover => zombies::slow_takeover(bed, rounds).await,
             Scenario::BrokerKill => brokers::kill(bed, rounds).await,
             Scenario::BrokerPause => brokers::pause(bed, rounds).await,
             Scenario::ConnectionsCut => network::cut(bed, rounds).await,
@@ -180,6 +216,7 @@ impl Scenario {
             Scenario::ConnectionsHalfOpen => network::half_open(bed, rounds).await,
             Scenario::CoordinatorAway => network::coordinator_away(bed, rounds).await,
             Scenario::TransactionTimeout => transactions::time_out(bed, rounds).await,
+            Scenario::EndsSwallowed => transactions::ends_swallowed(bed, rounds).await,
             Scenario::ProduceHeld => transactions::produce_held(bed, rounds).await,
             Scenario::EndLate => transactions::end_late(bed, rounds).await,
             Scenario::EndUnanswered => transactions::end_unanswered(bed, rounds).await,
@@ -190,12 +227,16 @@ impl Scenario {
             Scenario::KilledBeforeInput => kills::before_input(bed).await,
             Scenario::SwapUnderFaults => swaps::under_faults(bed, rounds).await,
             Scenario::OutputRefused => refusals::output_refused(bed, rounds).await,
+            Scenario::OutputTooLarge => refusals::output_too_large(bed, rounds).await,
             // Once: the job has ended then.
             Scenario::InputTruncated => stops::input_truncated(bed).await,
+            Scenario::InputTruncatedLive => stops::input_truncated_live(bed).await,
             Scenario::InputMadeAgain => stops::input_made_again(bed).await,
             Scenario::ChangelogEmptied => stops::changelog_emptied(bed).await,
             Scenario::ChangelogTailLost => stops::changelog_tail_lost(bed).await,
+            Scenario::ChangelogCut => stops::changelog_cut(bed).await,
             Scenario::ChangelogMadeAgain => stops::changelog_made_again(bed).await,
+            Scenario::ChangelogDeletedLive => stops::changelog_deleted_live(bed).await,
         }
     }
 }

@@ -54,23 +54,31 @@ pub async fn output_refused(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Durati
     Ok(recoveries)
 }
 
-/// The output topic takes no output of heavy records from now on.
+/// The topic takes less, and the task knows: what is too large must not reach the brokers, and be a dead letter.
 ///
 /// # Errors
-/// Kafka's.
-pub async fn take_less(bed: &Bed<'_>) -> Result<(), String> {
+/// It does not become a dead letter, or the job does not come back.
+pub async fn output_too_large(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
+    let mut recoveries = Vec::new();
+    take_less(bed).await?;
+    bed.expect_refused(Refused { key_bytes: Some(KEY_BYTES), before_ms: None });
+    for round in 0..rounds {
+        // A task learns what its topics take when it takes over.
+        recoveries.push(bed.kill_and_restart().await?);
+        send_heavy(bed, &format!("refused-{round}")).await?;
+        bed.goes_on().await?;
+        bed.tick();
+    }
+    Ok(recoveries)
+}
+
+/// The output topic takes no output of heavy records from now on.
+async fn take_less(bed: &Bed<'_>) -> Result<(), String> {
     bed.ground.configure(&bed.output(), "max.message.bytes", TAKES_BYTES).await
 }
 
-/// # Errors
-/// The checker's.
-pub async fn send_heavy(bed: &mut Bed<'_>, producer: &str) -> Result<(), String> {
+async fn send_heavy(bed: &mut Bed<'_>, producer: &str) -> Result<(), String> {
     send(bed, producer, ("--key-bytes", KEY_BYTES)).await
-}
-
-/// What the checker must know of heavy records.
-pub fn heavy() -> Refused {
-    Refused { key_bytes: Some(KEY_BYTES), before_ms: None }
 }
 
 async fn send(bed: &mut Bed<'_>, producer: &str, (name, value): (&str, u64)) -> Result<(), String> {

@@ -4,13 +4,20 @@
 //! The server is ended well first: the abort of a transaction that was left open would look like output.
 //! A job that goes on all the same is left running: its output is for the checker.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use market_data::api::proto::TaskPhase;
+use market_data::api::proto::{Job, TaskPhase};
 use tokio::time::sleep;
 
 use crate::bed::{Bed, until};
+use crate::ground::Ground;
 use crate::server::replace_folder;
+
+/// The last marker, and some of the delta before it: what a client was told is committed is so no more.
+const LAST_BYTES: u64 = 200;
+/// What must not come has no sign of its own, and is given this time to come.
+const SETTLE: Duration = Duration::from_millis(1_000);
 
 /// Retention deletes records that the job has not read.
 ///
@@ -23,6 +30,32 @@ pub async fn input_truncated(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String>
     bed.stop_feed().await?;
     truncate(bed, &bed.input()).await?;
     stops(bed, &["are gone", "by retention", "start"]).await
+}
+
+/// The same to a process that stands still, and finds out while it reads.
+///
+/// # Errors
+/// As `input_truncated`.
+pub async fn input_truncated_live(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    bed.stop_feed().await?;
+    let client = bed.server.client()?;
+    until(&client, &bed.name, |job| Ok(job.tasks.iter().all(|task| task.lag == 0 && task.open_records == 0))).await?;
+    bed.server.pause()?;
+    bed.start_feed()?;
+    bed.stop_feed().await?;
+    let topic = bed.input();
+    truncate(bed, &topic).await?;
+    bed.server.resume()?;
+    let begun = Instant::now();
+    let job = stopped(bed, &["are gone", "by retention", "start"], false).await?;
+    // An answer may have been on its way with records that are gone by now: it may go as far as that, not further.
+    for position in job.tasks.iter().flat_map(|task| &task.positions) {
+        let end = bed.ground.end(&topic, position.partition)?;
+        if position.next_offset >= end {
+            return Err(format!("the position in {topic}/{} has jumped to the end, {end}", position.partition));
+        }
+    }
+    Ok(vec![begun.elapsed()])
 }
 
 /// # Errors
@@ -59,7 +92,62 @@ pub async fn changelog_tail_lost(bed: &mut Bed<'_>) -> Result<Vec<Duration>, Str
     bed.server.end_well().await?;
     replace_folder(&kept, &state)?;
     truncate(bed, &bed.changelog(&bed.name)?).await?;
-    stops(bed, &["changelog"]).await
+    stops(bed, &["changelog", "has lost data", "restore"]).await
+}
+
+/// The last epochs of the changelog are gone from the only broker's disk, as after an unclean election; the local store
+/// has them.
+///
+/// # Errors
+/// As `input_truncated`.
+pub async fn changelog_cut(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    end(bed).await?;
+    let (ground, changelog) = (bed.ground, bed.changelog(&bed.name)?);
+    let partitions = ground.partitions(&changelog)?;
+    tokio::task::block_in_place(|| cut_tails(ground, &changelog, &partitions))?;
+    stops(bed, &["changelog", "has lost data", "restore"]).await
+}
+
+/// Takes the last bytes of each partition; the broker drops what is left of the batch in them.
+fn cut_tails(ground: &Ground, topic: &str, partitions: &[i32]) -> Result<(), String> {
+    ground.cluster.kill(1)?;
+    for partition in partitions {
+        let folder = find(&ground.cluster.data(1), &format!("{topic}-{partition}"))?;
+        let path = folder.join("00000000000000000000.log");
+        let doing = |error: std::io::Error| format!("cut {}: {error}", path.display());
+        let file = std::fs::File::options().write(true).open(&path).map_err(doing)?;
+        let length = file.metadata().map_err(doing)?.len();
+        file.set_len(length.saturating_sub(LAST_BYTES)).map_err(doing)?;
+    }
+    ground.cluster.up(1)
+}
+
+fn find(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let doing = |error: std::io::Error| format!("look for {name} in {}: {error}", folder.display());
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(doing)?.flatten() {
+            if entry.file_name().to_string_lossy() == name {
+                return Ok(entry.path());
+            }
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Err(format!("look for {name} in {}: it is not there", folder.display()))
+}
+
+/// The changelog is deleted while the job writes to it.
+///
+/// # Errors
+/// As `input_truncated`.
+pub async fn changelog_deleted_live(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    let changelog = bed.changelog(&bed.name)?;
+    let begun = Instant::now();
+    bed.ground.delete_topic(&changelog).await?;
+    stopped(bed, &[&changelog, "is gone", "start"], false).await?;
+    Ok(vec![begun.elapsed()])
 }
 
 /// The changelog is deleted and made again, and the local state is lost too.
@@ -99,10 +187,23 @@ async fn make_again(bed: &Bed<'_>, topic: &str, partitions: u32, settings: &[(&s
 async fn stops(bed: &mut Bed<'_>, words: &[&str]) -> Result<Vec<Duration>, String> {
     let before = bed.watch.ends()?;
     let begun = Instant::now();
-    let client = bed.server.start(None).await?;
+    bed.server.start(None).await?;
+    stopped(bed, words, true).await?;
+    if bed.watch.ends()? != before {
+        return Err("the job stopped, and wrote all the same".to_owned());
+    }
+    bed.tick();
+    Ok(vec![begun.elapsed()])
+}
+
+/// All tasks stop by themselves and say these words, as the command line shows, and nothing is written any more. A job that
+/// was started anew must not even begin.
+async fn stopped(bed: &Bed<'_>, words: &[&str], anew: bool) -> Result<Job, String> {
+    let client = bed.server.client()?;
     let stopped = |phase: i32| phase == TaskPhase::Failed as i32;
     let seen = until(&client, &bed.name, |job| {
-        let went_on = job.tasks.iter().find(|task| task.phase == TaskPhase::Running as i32 && task.records_in > 0);
+        let went_on =
+            job.tasks.iter().find(|task| anew && task.phase == TaskPhase::Running as i32 && task.records_in > 0);
         match went_on {
             Some(task) => Err(format!("task {} goes on as if nothing had happened", task.number)),
             None => Ok(!job.tasks.is_empty() && job.tasks.iter().all(|task| stopped(task.phase))),
@@ -114,9 +215,16 @@ async fn stops(bed: &mut Bed<'_>, words: &[&str]) -> Result<Vec<Duration>, Strin
             return Err(format!("task {} stopped and does not say `{word}`: {}", task.number, task.error));
         }
     }
-    if bed.watch.ends()? != before {
-        return Err("the job stopped, and wrote all the same".to_owned());
+    // The table may break its lines anywhere.
+    let shown: String = bed.forebay(&["job", "get", &bed.name]).await?.split_whitespace().collect();
+    if let Some(word) = words.iter().find(|word| !shown.contains(&word.replace(' ', ""))) {
+        return Err(format!("`forebay job get` does not say `{word}`: {shown}"));
     }
-    bed.tick();
-    Ok(vec![begun.elapsed()])
+    let at_stop = bed.watch.ends()?;
+    // sleep: what must not come has no sign of its own
+    sleep(SETTLE).await;
+    if bed.watch.ends()? != at_stop {
+        return Err("the job had stopped, and wrote all the same".to_owned());
+    }
+    Ok(job)
 }

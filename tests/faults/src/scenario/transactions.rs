@@ -73,6 +73,25 @@ pub async fn end_late(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, S
     Ok(recoveries)
 }
 
+/// No request to end a transaction arrives, until the cluster has given it up: what was written is aborted, whatever the
+/// job may think of it.
+///
+/// # Errors
+/// Nothing was lost, or the job does not come back.
+pub async fn ends_swallowed(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
+    let mut recoveries = Vec::new();
+    for _ in 0..rounds {
+        bed.linger(150).await;
+        let traps = trap(bed, &Rule::always(Api::END_TXN, Way::Request, Deed::Swallow).naming("forebay."));
+        caught(&traps).await?;
+        // sleep: longer than a transaction may be open
+        sleep(timeout(bed) + SWEEP + SWEEP / 2).await;
+        drop(traps);
+        recoveries.push(after(bed).await?);
+    }
+    Ok(recoveries)
+}
+
 /// # Errors
 /// Nothing was lost, or the job does not come back.
 pub async fn end_unanswered(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String> {
@@ -108,13 +127,13 @@ fn timeout(bed: &Bed<'_>) -> Duration {
 }
 
 /// The same trap before every node.
-fn trap(bed: &Bed<'_>, rule: &Rule) -> Vec<Trap> {
+pub(super) fn trap(bed: &Bed<'_>, rule: &Rule) -> Vec<Trap> {
     let set = |proxy: &Proxy| proxy.trap(rule.clone());
     bed.ground.proxies.iter().map(set).collect()
 }
 
 /// Which trap has caught something first.
-async fn caught(traps: &[Trap]) -> Result<usize, String> {
+pub(super) async fn caught(traps: &[Trap]) -> Result<usize, String> {
     let begun = Instant::now();
     loop {
         for (at, trap) in traps.iter().enumerate() {
