@@ -41,6 +41,8 @@ pub struct Settings {
     pub transaction_timeout_ms: u64,
     /// Lines under `properties` of the cluster profile.
     pub properties: Vec<(String, String)>,
+    /// How long the checker waits for output that must still come.
+    pub verify_s: u64,
     /// A build that breaks a rule on purpose, and which.
     pub bug: Option<String>,
 }
@@ -61,6 +63,7 @@ impl Settings {
             transaction_timeout_ms: 10_000,
             // A connection that hangs is given up soon, so that rounds are short.
             properties: vec![("socket.timeout.ms".to_owned(), "2000".to_owned())],
+            verify_s: VERIFY_S,
             bug: None,
         }
     }
@@ -249,7 +252,7 @@ impl<'g> Bed<'g> {
             parallelism: self.settings.parallelism,
             records,
             require_aborted,
-            wait_s: VERIFY_S,
+            wait_s: self.settings.verify_s,
             refused: self.refused.clone(),
         }
     }

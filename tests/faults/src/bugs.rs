@@ -16,6 +16,10 @@ const POISON: u32 = 50;
 /// Short, so that a transaction whose end does not arrive is aborted within a round.
 const TRANSACTION_TIMEOUT_MS: u64 = 2_000;
 
+/// Whoever loses records waits for them in vain: not for long.
+const VERIFY_S: u64 = 20;
+const ATTEMPTS: u64 = 5;
+
 /// A bug by its name, the harm, and how many rounds of it show it.
 pub struct Trial {
     pub bug: &'static str,
@@ -46,34 +50,38 @@ pub const TRIALS: &[Trial] = &[
 
 /// How a broken build showed itself.
 pub enum Outcome {
-    /// The checker found this wrong.
-    Caught(Verdict),
+    /// The checker found this wrong, at the last of so many attempts.
+    Caught { verdict: Verdict, attempts: u64 },
     /// The job did not come back, or the program's own checks stopped it: no output that could be judged.
     Stopped(String),
     /// Nothing was found.
     Missed,
 }
 
-/// Runs one broken build.
+/// Runs one broken build, with one seed after the other: a harm may miss the moment that shows a bug.
 pub async fn put_to_trial(ground: &Ground, trial: &Trial, seed: u64) -> Outcome {
+    let mut outcome = Outcome::Missed;
+    for attempt in 0..ATTEMPTS {
+        outcome = attempt_at(ground, trial, seed + attempt, attempt).await;
+        if matches!(outcome, Outcome::Caught { .. }) {
+            break;
+        }
+    }
+    outcome
+}
+
+async fn attempt_at(ground: &Ground, trial: &Trial, seed: u64, attempt: u64) -> Outcome {
     let settings = Settings {
         bug: Some(trial.bug.to_owned()),
         poison: POISON,
         transaction_timeout_ms: TRANSACTION_TIMEOUT_MS,
+        verify_s: VERIFY_S,
         ..Settings::of(trial.scenario.guest(), seed)
     };
-    match course::run_with(
-        ground,
-        &format!("{}-{}", trial.bug, trial.scenario.name()),
-        trial.scenario,
-        trial.rounds,
-        settings,
-        |_| {},
-    )
-    .await
-    {
+    let name = format!("{}-{}-{attempt}", trial.bug, trial.scenario.name());
+    match course::run_with(ground, &name, trial.scenario, trial.rounds, settings, |_| {}).await {
         Ok(report) if report.verdict.is_good => Outcome::Missed,
-        Ok(report) => Outcome::Caught(report.verdict),
+        Ok(report) => Outcome::Caught { verdict: report.verdict, attempts: attempt + 1 },
         Err(why) => Outcome::Stopped(why),
     }
 }

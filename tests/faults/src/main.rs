@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use faults::bugs::{self, Outcome};
@@ -107,23 +108,26 @@ async fn prove(arguments: &Arguments) -> Result<bool, String> {
     let trials = chosen(arguments, "bug", bugs::TRIALS, |trial| trial.bug)?;
     let ground = Ground::start(arguments.nodes).await?;
     println!("seed {}, {} broker(s)", arguments.seed, arguments.nodes);
-    println!("{:<26} {:<20} {:<8} found", "bug", "harm", "verdict");
+    println!("{:<26} {:<20} {:<9} {:>5}  found", "bug", "harm", "verdict", "s");
     let (mut caught, all) = (0, trials.len());
     for trial in trials {
+        let begun = Instant::now();
         let (verdict, found) = match bugs::put_to_trial(&ground, trial, arguments.seed).await {
-            Outcome::Caught(verdict) => {
+            Outcome::Caught { verdict, attempts } => {
                 caught += 1;
                 let Verdict { lost, twice, other, told, .. } = verdict;
                 let first = told.first().map_or("", String::as_str);
-                ("caught", format!("{lost} lost, {twice} twice, {other} wrong; {first}"))
+                let found = format!("{lost} lost, {twice} twice, {other} wrong; {first}");
+                (if attempts == 1 { "caught".to_owned() } else { format!("caught/{attempts}") }, found)
             }
             Outcome::Stopped(why) => {
                 eprintln!("{}: {why}", trial.bug);
-                ("stopped", why.lines().next().unwrap_or_default().to_owned())
+                ("stopped".to_owned(), why.lines().next().unwrap_or_default().to_owned())
             }
-            Outcome::Missed => ("MISSED", String::new()),
+            Outcome::Missed => ("MISSED".to_owned(), String::new()),
         };
-        println!("{:<26} {:<20} {verdict:<8} {found}", trial.bug, trial.scenario.name());
+        let took = begun.elapsed().as_secs();
+        println!("{:<26} {:<20} {verdict:<9} {took:>5}  {found}", trial.bug, trial.scenario.name());
     }
     println!("{caught} of {all} were caught by the checker");
     Ok(caught == all)

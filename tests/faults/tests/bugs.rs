@@ -16,7 +16,7 @@ async fn builds_that_break_a_rule_are_caught_by_the_checker() {
     for name in QUICK {
         let trial = bugs::TRIALS.iter().find(|trial| trial.bug == name).unwrap();
         match bugs::put_to_trial(&ground, trial, 1).await {
-            Outcome::Caught(verdict) => println!("{name}: {}", verdict.told.join("; ")),
+            Outcome::Caught { verdict, .. } => println!("{name}: {}", verdict.told.join("; ")),
             Outcome::Stopped(why) => panic!("{name} stopped before the checker could judge it: {why}"),
             Outcome::Missed => panic!("{name} was not found"),
         }

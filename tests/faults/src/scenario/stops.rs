@@ -101,7 +101,7 @@ pub async fn changelog_tail_lost(bed: &mut Bed<'_>) -> Result<Vec<Duration>, Str
 /// # Errors
 /// As `input_truncated`.
 pub async fn changelog_cut(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
-    end(bed).await?;
+    bed.server.end_well().await?;
     let (ground, changelog) = (bed.ground, bed.changelog(&bed.name)?);
     let partitions = ground.partitions(&changelog)?;
     tokio::task::block_in_place(|| cut_tails(ground, &changelog, &partitions))?;
