@@ -1,4 +1,4 @@
-//! A few builds that break a rule, each caught by the checker, so that its verdict keeps its worth. All of them:
+//! Ten builds that break a rule, each caught by the checker, so that its verdict keeps its worth. All of them:
 //! `forebay-faults --bugs`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -7,7 +7,19 @@ use faults::bugs::{self, Outcome};
 use faults::ground::Ground;
 use kafka_cluster::Cluster;
 
-const QUICK: [&str; 3] = ["last-offset", "start-without-header", "forget-timers"];
+/// Those that a single attempt shows, as a rule, within seconds.
+const QUICK: [&str; 10] = [
+    "last-offset",
+    "start-without-header",
+    "delta-apart",
+    "positions-from-group",
+    "forget-watermark",
+    "takeover-without-reading",
+    "read-before-takeover",
+    "keep-failed-state",
+    "keep-failed-output",
+    "ignore-lost-tail",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn builds_that_break_a_rule_are_caught_by_the_checker() {
