@@ -1,4 +1,4 @@
-//! Questions and orders to a cluster that are not on a record's way: topics, offsets, groups.
+//! Questions and orders to a cluster that are not on a record's way: topics and offsets.
 //!
 //! Owns one client for them. Every call blocks until the answer or its deadline.
 
@@ -12,8 +12,8 @@ use rdkafka::bindings as sys;
 use sys::rd_kafka_admin_op_t as Op;
 
 use super::native::{self, Client, Code, Failure, PartitionList, cstring, text_of};
-use crate::log::{Error, GroupPosition, Isolation};
-use crate::model::{NextOffset, PartitionId, TopicId};
+use crate::log::{Error, Isolation};
+use crate::model::{PartitionId, TopicId};
 
 /// One request of a call; librdkafka tries again within the call's deadline.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -333,86 +333,6 @@ impl Admin {
         match elements.first() {
             Some(element) if element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(element.err),
             _ => Ok(()),
-        }
-    }
-
-    pub fn alter_group(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error> {
-        let mut list = PartitionList::new();
-        for at in positions {
-            list.add(&at.topic, at.partition, at.next.0, None)?;
-        }
-        let name = cstring(group)?;
-        // SAFETY: librdkafka copies both; destroyed below.
-        let mut order = unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), list.as_ptr()) };
-        let doing = format!("write the positions of group {group}");
-        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, &doing, |rk, options, queue| {
-            // SAFETY: all live as long as the call.
-            unsafe { sys::rd_kafka_AlterConsumerGroupOffsets(rk, &raw mut order, 1, options, queue) };
-        });
-        // SAFETY: made above, and destroyed once.
-        unsafe { sys::rd_kafka_AlterConsumerGroupOffsets_destroy(order) };
-        let answer = answer?;
-        // SAFETY: the event is of this kind; what it holds lives as long as it.
-        unsafe {
-            let result = sys::rd_kafka_event_AlterConsumerGroupOffsets_result(answer.0);
-            let mut count = 0;
-            let groups = sys::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &raw mut count);
-            self.group_elements(&doing, group, slice(groups, count)).map(drop)
-        }
-    }
-
-    /// What a group has committed, of all that it has committed anything for.
-    pub fn group(&self, group: &str) -> Result<Vec<GroupPosition>, Error> {
-        let name = cstring(group)?;
-        // SAFETY: no partitions = all; librdkafka copies the name; destroyed below.
-        let mut order = unsafe { sys::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null()) };
-        let doing = format!("read the positions of group {group}");
-        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, &doing, |rk, options, queue| {
-            // SAFETY: all live as long as the call.
-            unsafe { sys::rd_kafka_ListConsumerGroupOffsets(rk, &raw mut order, 1, options, queue) };
-        });
-        // SAFETY: made above, and destroyed once.
-        unsafe { sys::rd_kafka_ListConsumerGroupOffsets_destroy(order) };
-        let answer = answer?;
-        // SAFETY: the event is of this kind; what it holds lives as long as it.
-        unsafe {
-            let result = sys::rd_kafka_event_ListConsumerGroupOffsets_result(answer.0);
-            let mut count = 0;
-            let groups = sys::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut count);
-            let elements = self.group_elements(&doing, group, slice(groups, count))?;
-            let committed = elements.iter().filter(|element| element.offset >= 0);
-            Ok(committed
-                .map(|element| GroupPosition {
-                    topic: text_of(element.topic),
-                    partition: element.partition,
-                    next: NextOffset(element.offset),
-                })
-                .collect())
-        }
-    }
-
-    /// The partitions of the one group that an answer is about.
-    ///
-    /// # Safety
-    /// The groups live as long as what is returned.
-    unsafe fn group_elements<'a>(
-        &self,
-        doing: &str,
-        group: &str,
-        groups: &[*const sys::rd_kafka_group_result_t],
-    ) -> Result<&'a [sys::rd_kafka_topic_partition_t], Error> {
-        let Some(&result) = groups.first() else { return Ok(&[]) };
-        // SAFETY: the caller's promise.
-        unsafe {
-            let error = sys::rd_kafka_group_result_error(result);
-            if !error.is_null() {
-                return Err(self.error(doing, sys::rd_kafka_error_code(error), Some(group)));
-            }
-            let elements = native::elements(sys::rd_kafka_group_result_partitions(result));
-            match elements.iter().find(|element| element.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
-                Some(bad) => Err(self.error(doing, bad.err, Some(&text_of(bad.topic)))),
-                None => Ok(elements),
-            }
         }
     }
 

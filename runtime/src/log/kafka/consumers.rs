@@ -140,21 +140,6 @@ impl Consumer {
             known.insert(topic.to_owned());
         }
     }
-
-    /// Hears what the client has to say about itself; records never come this way.
-    pub fn serve(&self) {
-        loop {
-            // SAFETY: the client lives; each message is destroyed once, after its error was copied.
-            unsafe {
-                let message = sys::rd_kafka_consumer_poll(self.client.rk(), 0);
-                if message.is_null() {
-                    return;
-                }
-                tracing::debug!(target: "librdkafka", "{}", super::native::describe((*message).err));
-                sys::rd_kafka_message_destroy(message);
-            }
-        }
-    }
 }
 
 impl Lease {

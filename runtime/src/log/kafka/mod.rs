@@ -6,6 +6,7 @@
 
 mod admin;
 mod consumers;
+mod groups;
 mod native;
 pub mod profile;
 mod reader;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use admin::{Admin, Described, OffsetOf};
 use consumers::Consumers;
+use groups::Groups;
 use native::{Client, Code, Role};
 use profile::Cluster;
 pub use profile::Profile;
@@ -49,6 +51,7 @@ pub struct Kafka {
 struct Shared {
     cluster: Arc<Cluster>,
     admin: Admin,
+    groups: Groups,
     consumers: Consumers,
     replication: i32,
     /// What was last heard of each topic.
@@ -65,8 +68,8 @@ impl Kafka {
         let admin = Admin::new(Client::new(Role::Producer, &cluster.admin(), None)?);
         let brokers = admin.brokers(&format!("connect to Kafka at {}", cluster.bootstrap))?;
         let replication = cluster.replication.map_or(REPLICATION.min(brokers.max(1) as i32), i32::from);
-        let consumers = Consumers::new(Arc::clone(&cluster));
-        let shared = Arc::new(Shared { cluster, admin, consumers, replication, topics: Mutex::default() });
+        let (consumers, groups) = (Consumers::new(Arc::clone(&cluster)), Groups::new(Arc::clone(&cluster)));
+        let shared = Arc::new(Shared { cluster, admin, groups, consumers, replication, topics: Mutex::default() });
         Ok(Arc::new(Self { shared, plain: Mutex::default() }))
     }
 
@@ -196,17 +199,11 @@ impl Log for Kafka {
     }
 
     fn mirror(&self, group: &str, positions: &[GroupPosition]) -> Result<(), Error> {
-        self.shared.admin.alter_group(group, positions)
+        self.shared.groups.write(group, positions)
     }
 
     fn group_positions(&self, group: &str, topic: &str) -> Result<Vec<Option<NextOffset>>, Error> {
-        let mut positions = vec![None; self.shared.topic(topic)?.spec.partitions as usize];
-        for at in self.shared.admin.group(group)?.into_iter().filter(|at| at.topic == topic) {
-            if let Some(position) = positions.get_mut(at.partition as usize) {
-                *position = Some(at.next);
-            }
-        }
-        Ok(positions)
+        self.shared.groups.read(group, topic, self.shared.topic(topic)?.spec.partitions)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns creation and destruction, and what callbacks report about a handle. The calls that cost most on a record's
 //! way (reading and writing in batches, ending a transaction) go to librdkafka directly: its safe wrapper reads one
 //! message a call, and waits 100 ms in every commit (`docs/adr/0011-librdkafka-called-directly.md`).
-//! Every `unsafe` of the Kafka log is in this file, `reader`, `writer` and `admin`, next to the reason why it is sound.
+//! Every `unsafe` of the Kafka log is in this file, `reader`, `consumers`, `groups`, `writer` and `admin`, next to the reason why it is sound.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -164,6 +164,22 @@ impl Client {
     pub fn serve(&self, wait: Duration) {
         // SAFETY: the handle lives as long as `self`.
         unsafe { sys::rd_kafka_poll(self.rk, millis(wait)) };
+    }
+
+    /// Hears what a consumer has to say about itself; records never come this way.
+    pub fn hear(&self, mut each: impl FnMut(Code)) {
+        loop {
+            // SAFETY: the client lives; each message is destroyed once, after its error was copied.
+            unsafe {
+                let message = sys::rd_kafka_consumer_poll(self.rk, 0);
+                if message.is_null() {
+                    return;
+                }
+                tracing::debug!(target: "librdkafka", "{}", describe((*message).err));
+                each((*message).err);
+                sys::rd_kafka_message_destroy(message);
+            }
+        }
     }
 
     /// The error that has ended this handle for good, where there is one.

@@ -229,6 +229,12 @@ impl Cluster {
         self.settings(CONSUMER, &self.consumer, &ours)
     }
 
+    /// For the client of a consumer group without members.
+    pub fn group(&self, name: &str) -> Vec<(String, String)> {
+        let ours = [("group.id", name), ("enable.auto.commit", "false"), ("allow.auto.create.topics", "false")];
+        self.settings(CONSUMER, &self.consumer, &ours)
+    }
+
     /// For a producer; transactional where it has an id.
     pub fn writer(&self, transactional_id: Option<&str>) -> Vec<(String, String)> {
         let (timeout, batch) = (self.transaction_timeout.as_millis().to_string(), BATCH_BYTES.to_string());

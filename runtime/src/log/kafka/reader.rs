@@ -155,7 +155,7 @@ impl Reader for KafkaReader {
                 Look::Nothing => {}
             }
             if let Some(cursor) = self.cursors.first() {
-                cursor.lease.consumer.serve();
+                cursor.lease.consumer.client.hear(|_| ());
             }
             if !self.wake.wait(seen, deadline) {
                 return Ok(false);

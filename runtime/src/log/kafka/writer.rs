@@ -503,7 +503,7 @@ impl Producer {
         let deadline = Instant::now() + REPORT_PATIENCE;
         let unheard = || {
             let deliveries = self.client.events.deliveries();
-            deliveries.failed.is_none() && deliveries.outstanding > 0
+            deliveries.failed.as_ref().is_none_or(|(code, ..)| was_purged(*code)) && deliveries.outstanding > 0
         };
         while unheard() && Instant::now() < deadline {
             self.client.serve(QUEUE_WAIT);
@@ -600,11 +600,17 @@ fn is_fenced(code: Code) -> bool {
     )
 }
 
+/// Taken back since another record had ended the transaction.
+fn was_purged(code: Code) -> bool {
+    matches!(code, Code::RD_KAFKA_RESP_ERR__PURGE_QUEUE | Code::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+}
+
 fn on_delivery(events: &Events, code: Code, topic: *mut sys::rd_kafka_topic_t, partition: i32, offset: i64) {
     let mut deliveries = events.deliveries();
     deliveries.outstanding = deliveries.outstanding.saturating_sub(1);
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-        if deliveries.failed.is_none() {
+        // What was purged for another's sake says nothing of the reason, and may be told first.
+        if deliveries.failed.as_ref().is_none_or(|(before, ..)| was_purged(*before) && !was_purged(code)) {
             // SAFETY: the report's topic handle lives during the callback.
             let name = unsafe { text_of(sys::rd_kafka_topic_name(topic)) };
             deliveries.failed = Some((code, name, partition));

@@ -33,6 +33,7 @@ pub enum Scenario {
     ConnectionsSlow,
     ConnectionsHalfOpen,
     CoordinatorAway,
+    GroupsAway,
     TransactionTimeout,
     EndsSwallowed,
     ProduceHeld,
@@ -57,7 +58,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 32] = [
+    pub const ALL: [Scenario; 33] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
@@ -69,6 +70,7 @@ impl Scenario {
         Scenario::ConnectionsSlow,
         Scenario::ConnectionsHalfOpen,
         Scenario::CoordinatorAway,
+        Scenario::GroupsAway,
         Scenario::TransactionTimeout,
         Scenario::EndsSwallowed,
         Scenario::ProduceHeld,
@@ -105,6 +107,7 @@ impl Scenario {
             Scenario::ConnectionsSlow => "connections-slow",
             Scenario::ConnectionsHalfOpen => "connections-half-open",
             Scenario::CoordinatorAway => "coordinator-away",
+            Scenario::GroupsAway => "groups-away",
             Scenario::TransactionTimeout => "transaction-timeout",
             Scenario::EndsSwallowed => "ends-swallowed",
             Scenario::ProduceHeld => "produce-held",
@@ -144,6 +147,7 @@ impl Scenario {
             Scenario::ConnectionsSlow => "20 to 200 ms more each way, and cuts meanwhile",
             Scenario::ConnectionsHalfOpen => "connections that take everything and say nothing",
             Scenario::CoordinatorAway => "no answer from the transaction coordinator, all else well",
+            Scenario::GroupsAway => "nobody says who coordinates the job's group, until nobody waits for it any more",
             Scenario::TransactionTimeout => "the process stands still for longer than a transaction may take",
             Scenario::EndsSwallowed => "no request to end a transaction arrives until the cluster has given it up",
             Scenario::ProduceHeld => "records held back for longer than a transaction may take, then let go",
@@ -215,6 +219,7 @@ impl Scenario {
             Scenario::ConnectionsSlow => network::slow(bed, rounds).await,
             Scenario::ConnectionsHalfOpen => network::half_open(bed, rounds).await,
             Scenario::CoordinatorAway => network::coordinator_away(bed, rounds).await,
+            Scenario::GroupsAway => network::groups_away(bed, rounds).await,
             Scenario::TransactionTimeout => transactions::time_out(bed, rounds).await,
             Scenario::EndsSwallowed => transactions::ends_swallowed(bed, rounds).await,
             Scenario::ProduceHeld => transactions::produce_held(bed, rounds).await,
