@@ -14,6 +14,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(20);
+/// Of a signal: generous, since the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One broker's process.
 pub enum Process {
@@ -70,6 +72,30 @@ impl Process {
         if outcome == 0 { Ok(()) } else { Err(format!("send signal {signal} to process {}: {error}", self.pid())) }
     }
 
+    /// SIGSTOP, and waits until all its threads stand still: the system returns before they do, and one of them might
+    /// still answer.
+    pub fn pause(&mut self) -> Result<(), String> {
+        self.signal(libc::SIGSTOP)?;
+        let deadline = Instant::now() + PATIENCE;
+        while !self.stands_still() {
+            if Instant::now() > deadline {
+                return Err(format!("stop process {}: it still runs after {} s", self.pid(), PATIENCE.as_secs()));
+            }
+            // sleep: the system tells nobody but a parent that waits for it
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        // `ID (NAME) STATE …`, where a name may hold anything.
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok()).all(|stat| {
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            state.is_some_and(|state| "TtXZ".contains(state))
+        })
+    }
+
     /// Whether it has ended by then.
     pub fn wait(&mut self, at_most: Duration) -> bool {
         let deadline = Instant::now() + at_most;
@@ -88,10 +114,10 @@ impl Process {
         if self.signal(libc::SIGKILL).is_err() && !self.is_alive() {
             return Ok(());
         }
-        if self.wait(Duration::from_secs(20)) {
+        if self.wait(PATIENCE) {
             return Ok(());
         }
-        Err(format!("kill process {}: it is still there after 20 s", self.pid()))
+        Err(format!("kill process {}: it is still there after {} s", self.pid(), PATIENCE.as_secs()))
     }
 }
 

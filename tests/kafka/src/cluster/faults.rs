@@ -75,7 +75,10 @@ impl Cluster {
     /// # Errors
     /// It is down.
     pub fn pause(&self, node: u32) -> Result<(), String> {
-        self.signal(node, libc::SIGSTOP)
+        match self.node(node).as_mut() {
+            Some(process) => process.pause(),
+            None => Err(format!("stop node {node}: it is down")),
+        }
     }
 
     /// SIGCONT.
