@@ -87,7 +87,7 @@ pub const PLACES: &[(&str, Way)] = &[
 /// Epochs that a store lets gather before it writes and flushes them.
 const EPOCHS_UNTIL_FLUSH: u64 = 300;
 /// Longer than an idle task keeps its producer.
-const REST: Duration = Duration::from_secs(62);
+const REST: Duration = Duration::from_secs(75);
 const DEATH: Duration = Duration::from_secs(60);
 
 /// The first `rounds` places but those of swaps, over and over.
