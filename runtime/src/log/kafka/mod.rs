@@ -56,6 +56,8 @@ struct Shared {
     replication: i32,
     /// What was last heard of each topic.
     topics: Mutex<HashMap<String, TopicInfo>>,
+    /// Topics that were just created from here, and until when a broker may not have heard of them.
+    created: Mutex<HashMap<String, Instant>>,
 }
 
 impl Kafka {
@@ -69,7 +71,15 @@ impl Kafka {
         let brokers = admin.brokers(&format!("connect to Kafka at {}", cluster.bootstrap))?;
         let replication = cluster.replication.map_or(REPLICATION.min(brokers.max(1) as i32), i32::from);
         let (consumers, groups) = (Consumers::new(Arc::clone(&cluster)), Groups::new(Arc::clone(&cluster)));
-        let shared = Arc::new(Shared { cluster, admin, groups, consumers, replication, topics: Mutex::default() });
+        let shared = Arc::new(Shared {
+            cluster,
+            admin,
+            groups,
+            consumers,
+            replication,
+            topics: Mutex::default(),
+            created: Mutex::default(),
+        });
         Ok(Arc::new(Self { shared, plain: Mutex::default() }))
     }
 
@@ -87,6 +97,7 @@ impl Log for Kafka {
             return Err(Error::InvalidTopic { topic: spec.name.clone(), reason });
         }
         shared.admin.create(&spec.name, partitions, shared.replication, &settings_of(spec, shared.replication))?;
+        shared.created().insert(spec.name.clone(), Instant::now() + METADATA_PATIENCE);
         // Each broker hears of it by itself; a partition without a leader takes nothing.
         shared.wait_for(&spec.name, "it was created, and is not there yet", |found| {
             found.is_some_and(|topic| topic.led && topic.partitions == spec.partitions)
@@ -99,6 +110,7 @@ impl Log for Kafka {
         let id = shared.topic(name)?.id;
         shared.admin.delete(name)?;
         shared.topics().remove(name);
+        shared.created().remove(name);
         shared.wait_for(name, "it was deleted, and is still there", |found| found.is_none_or(|topic| topic.id != id))
     }
 
@@ -118,7 +130,7 @@ impl Log for Kafka {
     }
 
     fn check_internal(&self, name: &str, partitions: u32, cleanup: Cleanup) -> Result<(), Error> {
-        let described = self.shared.admin.describe(&[name])?.pop();
+        let described = self.shared.describe(&[name])?.pop();
         let described = described.ok_or_else(|| Error::UnknownTopic(name.to_owned()))?;
         let settings = self.shared.admin.configs(&[name])?.remove(name).unwrap_or_default();
         super::check_shape(&info_of(&described, &settings).spec, partitions, cleanup)?;
@@ -263,6 +275,28 @@ impl Shared {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn created(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those of the topics that exist. A broker that does not know a topic which was just created from here has not
+    /// heard of it yet, though another one had: it is asked again.
+    fn describe(&self, names: &[&str]) -> Result<Vec<Described>, Error> {
+        loop {
+            let found = self.admin.describe(names)?;
+            let is_awaited = {
+                let mut created = self.created();
+                created.retain(|_, until| Instant::now() < *until);
+                let is_found = |name: &str| found.iter().any(|topic| topic.name == name);
+                names.iter().any(|name| created.contains_key(*name) && !is_found(name))
+            };
+            if !is_awaited {
+                return Ok(found);
+            }
+            std::thread::sleep(METADATA_PAUSE);
+        }
+    }
+
     /// As the cluster says now.
     fn topic(&self, name: &str) -> Result<TopicInfo, Error> {
         let found = self.infos(&[name])?.pop();
@@ -283,7 +317,7 @@ impl Shared {
     fn infos(&self, names: &[&str]) -> Result<Vec<TopicInfo>, Error> {
         let names: Vec<&str> = names.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let names = names.as_slice();
-        let described = if names.is_empty() { Vec::new() } else { self.admin.describe(names)? };
+        let described = if names.is_empty() { Vec::new() } else { self.describe(names)? };
         let found: Vec<&str> = described.iter().map(|topic| topic.name.as_str()).collect();
         let settings = if found.is_empty() { BTreeMap::new() } else { self.admin.configs(&found)? };
         let none = BTreeMap::new();
@@ -297,7 +331,7 @@ impl Shared {
 
     /// The topic is still there, and still the same.
     fn check_topic(&self, name: &str, id: TopicId) -> Result<(), Error> {
-        let found = self.admin.describe(&[name])?.pop();
+        let found = self.describe(&[name])?.pop();
         match found {
             None => Err(Error::UnknownTopic(name.to_owned())),
             Some(topic) if topic.id != id => {

@@ -105,7 +105,7 @@ impl KafkaReader {
         if names.is_empty() {
             return Ok(());
         }
-        let topics = self.shared.admin.describe(&names)?;
+        let topics = self.shared.describe(&names)?;
         for Assignment { topic: name, id, partition, .. } in assignments {
             let topic = topics.iter().find(|topic| topic.name == *name);
             let topic = topic.ok_or_else(|| Error::UnknownTopic(name.clone()))?;
