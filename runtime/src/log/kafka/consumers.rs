@@ -201,6 +201,9 @@ impl Drop for Lease {
                 sys::rd_kafka_queue_destroy(self.queue);
             }
         }
+        // Whoever reads it next asks anew who leads it: a client that was told of a partition without a leader may not
+        // hear of the next one.
+        self.consumer.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.held.0);
         self.consumer.held().remove(&self.held);
     }
 }
