@@ -206,6 +206,17 @@ impl<'g> Bed<'g> {
         self.new_output(&mark).await
     }
 
+    /// The harm has ended: waits until the job writes and all its tasks run. Answers how long that took.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub async fn round_is_over(&mut self) -> Result<Duration, String> {
+        let recovery = self.goes_on().await?;
+        self.running().await?;
+        self.tick();
+        Ok(recovery)
+    }
+
     /// kill -9, and the same again at once. Answers how long there was no new output.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Brokers that die or stand still. The server lives through it all.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::block_in_place;
 use tokio::time::sleep;
@@ -20,7 +20,7 @@ pub async fn kill(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, Strin
         block_in_place(|| ground.cluster.kill(node))?;
         bed.linger(3_000).await;
         block_in_place(|| ground.cluster.up(node))?;
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
         // One at a time: a partition whose other replicas still lag behind would have lost its last one to the next kill.
         block_in_place(|| ground.cluster.await_in_sync())?;
     }
@@ -41,15 +41,7 @@ pub async fn pause(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, Stri
         // sleep: longer than a request may take
         sleep(Duration::from_millis(3_000 + bed.random.below(3_000))).await;
         ground.cluster.resume(node)?;
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
-}
-
-async fn after(bed: &mut Bed<'_>) -> Result<Duration, String> {
-    let mark = bed.watch.mark(Instant::now())?;
-    let recovery = bed.new_output(&mark).await?;
-    bed.running().await?;
-    bed.tick();
-    Ok(recovery)
 }

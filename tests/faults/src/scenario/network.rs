@@ -21,7 +21,7 @@ pub async fn cut(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, String
             bed.linger(150).await;
             bed.ground.cut();
         }
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -40,7 +40,7 @@ pub async fn slow(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, Strin
             bed.goes_on().await?;
         }
         bed.ground.set_flow(Flow::Open);
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -55,7 +55,7 @@ pub async fn half_open(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, 
         // sleep: from a moment to longer than a request may take
         sleep(Duration::from_millis(200 + bed.random.below(3_000))).await;
         bed.ground.set_flow(Flow::Open);
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -78,7 +78,7 @@ pub async fn coordinator_away(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Dura
         // sleep: until requests have timed out, or not quite
         sleep(Duration::from_millis(1_000 + bed.random.below(4_000))).await;
         drop(traps);
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -105,7 +105,7 @@ pub async fn groups_away(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>
         says(bed, begun, SHOWN_AGAIN).await?;
         // Whoever still asks is told at once.
         bed.ground.cut();
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -124,12 +124,4 @@ async fn says(bed: &mut Bed<'_>, before: usize, words: &str) -> Result<(), Strin
         sleep(Duration::from_millis(50)).await;
     }
     Ok(())
-}
-
-async fn after(bed: &mut Bed<'_>) -> Result<Duration, String> {
-    let mark = bed.watch.mark(Instant::now())?;
-    let recovery = bed.new_output(&mark).await?;
-    bed.running().await?;
-    bed.tick();
-    Ok(recovery)
 }

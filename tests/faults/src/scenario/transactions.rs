@@ -23,7 +23,7 @@ pub async fn time_out(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, S
         // sleep: longer than a transaction may be open
         sleep(timeout(bed) + SWEEP + SWEEP / 2).await;
         bed.server.resume()?;
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -40,7 +40,7 @@ pub async fn produce_held(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration
         // sleep: longer than a transaction may be open
         sleep(timeout(bed) + SWEEP + SWEEP / 2).await;
         traps[held].release();
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -68,7 +68,7 @@ pub async fn end_late(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, S
         }
         bed.linger(100).await;
         traps[held].release();
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -87,7 +87,7 @@ pub async fn ends_swallowed(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Durati
         // sleep: longer than a transaction may be open
         sleep(timeout(bed) + SWEEP + SWEEP / 2).await;
         drop(traps);
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -117,7 +117,7 @@ async fn lose_answers(bed: &mut Bed<'_>, rounds: u32, asked: &[Api]) -> Result<V
         }
         caught(&traps).await?;
         drop(traps);
-        recoveries.push(after(bed).await?);
+        recoveries.push(bed.round_is_over().await?);
     }
     Ok(recoveries)
 }
@@ -145,12 +145,4 @@ pub(super) async fn caught(traps: &[Trap]) -> Result<usize, String> {
             return Err("wait for a request that a trap was set for: none came".to_owned());
         }
     }
-}
-
-async fn after(bed: &mut Bed<'_>) -> Result<Duration, String> {
-    let mark = bed.watch.mark(Instant::now())?;
-    let recovery = bed.new_output(&mark).await?;
-    bed.running().await?;
-    bed.tick();
-    Ok(recovery)
 }
