@@ -158,6 +158,16 @@ impl Header {
     }
 }
 
+impl TaskIdentity {
+    /// Tells two tasks apart where there is no room for all of it.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.job.0).update(&self.incarnation.to_le_bytes());
+        hasher.update(&self.task.to_le_bytes()).update(&self.parallelism.to_le_bytes());
+        hasher.update(self.stage.as_bytes()).finalize().into()
+    }
+}
+
 /// The hash of a header's bytes.
 pub(super) fn hash(bytes: &[u8]) -> HeaderHash {
     blake3::hash(bytes).into()

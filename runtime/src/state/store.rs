@@ -22,11 +22,11 @@ use crate::model::Blobs;
 
 /// Raised with every change of the keys, values or marker at rest. A store of another format is not
 /// read but rebuilt from the changelog.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const FORMAT_KEY: &[u8] = &[STORE, b'f'];
 const MARKER_KEY: &[u8] = &[STORE, b'm'];
-const MARKER_LEN: usize = 48;
+const MARKER_LEN: usize = 80;
 /// Name of the file that says why a directory must not be used again.
 const CONDEMNED: &str = "DAMAGED";
 
@@ -38,6 +38,8 @@ pub struct Marker {
     pub header_offset: i64,
     /// Hash of that header: the store counts only if exactly this header stands in the chain.
     pub header_hash: [u8; 32],
+    /// Digest of the task whose state it is: a store that came here from elsewhere says nothing of this one's changelog.
+    pub task: [u8; 32],
 }
 
 /// What all stores of a process share: block cache and memory for unflushed writes.
@@ -332,16 +334,18 @@ pub(super) fn encode_marker(marker: Marker) -> [u8; MARKER_LEN] {
     let mut bytes = [0; MARKER_LEN];
     bytes[..8].copy_from_slice(&marker.epoch.to_le_bytes());
     bytes[8..16].copy_from_slice(&marker.header_offset.to_le_bytes());
-    bytes[16..].copy_from_slice(&marker.header_hash);
+    bytes[16..48].copy_from_slice(&marker.header_hash);
+    bytes[48..].copy_from_slice(&marker.task);
     bytes
 }
 
 fn decode_marker(bytes: &[u8]) -> Option<Marker> {
     let (epoch, rest) = bytes.split_first_chunk()?;
     let (header_offset, rest) = rest.split_first_chunk()?;
-    let header_hash = rest.try_into().ok()?;
+    let (header_hash, rest) = rest.split_first_chunk()?;
+    let task = rest.try_into().ok()?;
     let (epoch, header_offset) = (u64::from_le_bytes(*epoch), i64::from_le_bytes(*header_offset));
-    Some(Marker { epoch, header_offset, header_hash })
+    Some(Marker { epoch, header_offset, header_hash: *header_hash, task })
 }
 
 fn options(shared: &Shared, policy: Policy) -> Options {
@@ -385,10 +389,10 @@ mod tests {
 
     #[test]
     fn a_marker_reads_back_and_one_of_another_length_does_not() {
-        let marker = Marker { epoch: 7, header_offset: -3, header_hash: [9; 32] };
+        let marker = Marker { epoch: 7, header_offset: -3, header_hash: [9; 32], task: [8; 32] };
         let bytes = encode_marker(marker);
         assert_eq!(decode_marker(&bytes), Some(marker));
-        assert_eq!(decode_marker(&bytes[..47]), None);
+        assert_eq!(decode_marker(&bytes[..79]), None);
         assert_eq!(decode_marker(&[&bytes[..], &[0]].concat()), None);
     }
 }

@@ -33,7 +33,7 @@ fn open(dir: &Path) -> (TaskState, Option<Marker>) {
 }
 
 fn marker(epoch: u64) -> Marker {
-    Marker { epoch, header_offset: epoch as i64 * 10, header_hash: [epoch as u8; 32] }
+    Marker { epoch, header_offset: epoch as i64 * 10, header_hash: [epoch as u8; 32], task: [3; 32] }
 }
 
 fn read(state: &mut TaskState, operator: usize, keys: &[&[u8]]) -> Vec<Option<(u32, Vec<u8>)>> {

@@ -8,19 +8,18 @@ use super::{Error, recovery};
 use crate::checkpoint::Header;
 use crate::log::{GroupPosition, Isolation, Log};
 use crate::model::NextOffset;
-use crate::state::Marker;
 
 /// [`crate::env::Bug::ApplyBeforeCommit`].
 pub(super) fn apply_before_commit(session: &mut Session<'_>, header: &Header, hash: [u8; 32]) -> Result<(), Error> {
     let header_offset = changelog_end(session)?;
-    session.state.apply(Marker { epoch: header.epoch, header_offset, header_hash: hash })?;
+    session.state.apply(recovery::marker(header, hash, header_offset))?;
     Ok(session.state.flush()?)
 }
 
 /// [`crate::env::Bug::ApplyIndefinite`]: applies the epoch, and goes on with a new writer as if all were well.
 pub(super) fn apply_indefinite(session: &mut Session<'_>, header: &Header, hash: [u8; 32]) -> Result<i64, Error> {
     let header_offset = changelog_end(session)?;
-    session.state.apply(Marker { epoch: header.epoch, header_offset, header_hash: hash })?;
+    session.state.apply(recovery::marker(header, hash, header_offset))?;
     session.state.flush()?;
     let plan = session.plan();
     session.writer = Some(session.around.log.writer(&plan.transactional_id())?);

@@ -399,9 +399,12 @@ fn state_settings(plan: &TaskPlan) -> StateSettings {
 }
 
 /// Replays what stands behind the header that the store names. `None` where that header is not the
-/// one that stands at its place.
+/// one that stands at its place, or the store is another task's.
 fn replay_behind(plan: &TaskPlan, log: &dyn Log, state: &mut TaskState, marker: Marker) -> Result<Option<Head>, Error> {
     let (topic, partition) = (&plan.changelog.name, plan.task as i32);
+    if marker.task != identity(plan).digest() {
+        return Ok(None);
+    }
     let end = log.end_offset(topic, partition, Isolation::ReadUncommitted)?;
     let lost = |last| Error::ChangelogLost { topic: topic.clone(), partition, stored: marker.epoch, last };
     if marker.header_offset >= end {
@@ -448,10 +451,14 @@ fn replay(
 ) -> Result<Head, Error> {
     let Delta { header, hash, keys, values } = delta;
     chain.follow(&header, hash).map_err(|source| changelog::error(&plan.changelog, plan.task, offset, source))?;
-    let marker = Marker { epoch: header.epoch, header_offset: offset, header_hash: hash };
-    state.replay(&Changes { keys, values }, marker)?;
+    state.replay(&Changes { keys, values }, marker(&header, hash, offset))?;
     failpoint("recovery-delta-replayed");
     Ok(Head { header, hash, offset })
+}
+
+/// What a store says that has taken in the epoch of a header which stands at this offset.
+pub(super) fn marker(header: &Header, header_hash: [u8; 32], header_offset: i64) -> Marker {
+    Marker { epoch: header.epoch, header_offset, header_hash, task: header.task.digest() }
 }
 
 fn position(header: &Header, source: &SourcePlan, partition: PartitionId) -> Option<(NextOffset, Option<i32>)> {

@@ -14,14 +14,14 @@ use super::outlets::Outlets;
 use super::plan::TaskPlan;
 use super::swap::Swaps;
 use super::worker::Surroundings;
-use super::{Error, broken, changelog};
+use super::{Error, broken, changelog, recovery};
 use crate::checkpoint::{self, Header, HeaderKind};
 use crate::codec::{self, Decoded, Spread};
 use crate::env::{Bug, bug, failpoint};
 use crate::log::{self, Budget, CommitOutcome, Reader, Writer};
 use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, PartitionId, Uid};
 use crate::operator::chain::Chain;
-use crate::state::{Marker, TaskState};
+use crate::state::TaskState;
 use crate::wasm::contract::Moment;
 use crate::watermark::TaskWatermark;
 
@@ -368,7 +368,7 @@ impl Session<'_> {
             CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
         };
         failpoint("after-commit");
-        self.state.apply(Marker { epoch: header.epoch, header_offset: offset, header_hash: hash })?;
+        self.state.apply(recovery::marker(&header, hash, offset))?;
         failpoint("after-apply");
         self.head = Head { header, hash, offset };
         self.inputs.committed();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::harness::{Bench, settle};
 use crate::error::Kind;
 use crate::log::Log;
-use crate::state::TaskState;
+use crate::state::{Marker, TaskState};
 use crate::task::Error;
 use crate::task::plan::Origin;
 use crate::task::session::Session;
@@ -61,7 +61,7 @@ fn a_store_that_is_not_in_the_chain_is_rebuilt() {
     bench.send_all(&[("a", "1")]);
     bench.run().unwrap();
     let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
-    let mut marker = marker.unwrap_or(crate::state::Marker { epoch: 1, header_offset: 2, header_hash: [0; 32] });
+    let mut marker = marker.unwrap();
     marker.header_hash = [9; 32];
     state.apply(marker).unwrap();
     state.flush().unwrap();
@@ -119,12 +119,26 @@ fn a_store_ahead_of_the_changelog_stops_the_task() {
     let bench = Bench::counting();
     bench.send_all(&[("a", "1")]);
     bench.run().unwrap();
-    let (mut state, _) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
-    state.apply(crate::state::Marker { epoch: 99, header_offset: 1_000, header_hash: [1; 32] }).unwrap();
+    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
+    state.apply(Marker { epoch: 99, header_offset: 1_000, header_hash: [1; 32], ..marker.unwrap() }).unwrap();
     state.flush().unwrap();
     drop(state);
     let error = bench.run().unwrap_err();
     assert!(matches!(error, Error::ChangelogLost { stored: 99, .. }), "{error}");
+}
+
+#[test]
+fn a_store_of_another_task_is_rebuilt_however_far_it_is() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
+    state.apply(Marker { epoch: 99, header_offset: 1_000, task: [1; 32], ..marker.unwrap() }).unwrap();
+    state.flush().unwrap();
+    drop(state);
+    bench.send_all(&[("a", "2")]);
+    bench.run().unwrap();
+    assert!(bench.counts()[1].starts_with("a v1 2,3"), "{:?}", bench.counts());
 }
 
 #[test]
