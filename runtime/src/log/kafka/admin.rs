@@ -48,6 +48,9 @@ pub enum OffsetOf {
     Timestamp(i64),
 }
 
+/// Of a topic's partitions.
+type Offsets = BTreeMap<PartitionId, Result<i64, Code>>;
+
 /// The answer to one call, until it is dropped.
 struct Answer(*mut sys::rd_kafka_event_t);
 
@@ -243,13 +246,20 @@ impl Admin {
         let deadline = Instant::now() + PATIENCE;
         let doing = format!("ask for offsets of {topic}");
         loop {
-            let found = self.ask_for_offsets(topic, partitions, of, &doing)?;
-            // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader.
-            let is_moving = |answer: &Result<i64, Code>| matches!(answer, Err(code) if is_between_leaders(*code));
-            if found.values().any(is_moving) && Instant::now() < deadline {
-                std::thread::sleep(LEADER_PAUSE);
-                continue;
-            }
+            let found = match self.ask_for_offsets(&doing, topic, partitions, of)? {
+                // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader.
+                Err(_) if Instant::now() < deadline => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    // Nobody tells this client who leads now: it keeps what it heard last.
+                    match self.client.look_up(topic, left) {
+                        Err(code) if is_unknown(code) => return Err(self.error(&doing, code, Some(topic))),
+                        _ => std::thread::sleep(LEADER_PAUSE),
+                    }
+                    continue;
+                }
+                Err(code) => return Err(self.error(&doing, code, Some(topic))),
+                Ok(found) => found,
+            };
             let one = |partition: &PartitionId| match found.get(partition) {
                 Some(Ok(offset)) if is_answer(*offset, of) => Ok(*offset),
                 // Where a connection was lost meanwhile librdkafka gives no error and an offset of its own.
@@ -267,13 +277,14 @@ impl Admin {
         }
     }
 
+    /// Asks once. The inner error: that of a partition which is between two leaders.
     fn ask_for_offsets(
         &self,
+        doing: &str,
         topic: &str,
         partitions: &[PartitionId],
         of: OffsetOf,
-        doing: &str,
-    ) -> Result<BTreeMap<PartitionId, Result<i64, Code>>, Error> {
+    ) -> Result<Result<Offsets, Code>, Error> {
         let mut list = PartitionList::new();
         let spec = match of {
             OffsetOf::Start => i64::from(sys::RD_KAFKA_OFFSET_BEGINNING),
@@ -289,7 +300,7 @@ impl Admin {
             }
             _ => None,
         };
-        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, doing, |rk, options, queue| {
+        let answer = self.request(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, |rk, options, queue| {
             // SAFETY: all live as long as the call.
             unsafe {
                 if let Some(isolation) = isolation {
@@ -297,9 +308,15 @@ impl Admin {
                 }
                 sys::rd_kafka_ListOffsets(rk, list.as_ptr(), options, queue);
             }
-        })?;
+        });
+        let answer = match answer {
+            // None of the partitions has a leader that the client knows of.
+            Err((Code::RD_KAFKA_RESP_ERR__NOENT, _)) => return Ok(Err(Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)),
+            Err((code, text)) => return Err(error(doing, code, &self.explain(text), None)),
+            Ok(answer) => answer,
+        };
         // SAFETY: the event is of this kind; what it holds lives as long as it.
-        unsafe {
+        let found: Offsets = unsafe {
             let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
             let mut count = 0;
             let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
@@ -308,8 +325,10 @@ impl Admin {
                 let good = at.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
                 (at.partition, if good { Ok(at.offset) } else { Err(at.err) })
             };
-            Ok(slice(infos, count).iter().map(of).collect())
-        }
+            slice(infos, count).iter().map(of).collect()
+        };
+        let moving = found.values().filter_map(|answer| answer.err()).find(|code| is_between_leaders(*code));
+        Ok(moving.map_or(Ok(found), Err))
     }
 
     pub fn delete_records(&self, topic: &str, partition: PartitionId, before: i64) -> Result<(), Code> {

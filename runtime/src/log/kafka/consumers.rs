@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as sys;
 
 use super::admin::error;
-use super::native::{Client, Code, Failure, PartitionList, Role, cstring, millis};
+use super::native::{Client, Failure, PartitionList, Role, cstring};
 use super::profile::Cluster;
 use crate::log::{Assignment, Error, Isolation};
 use crate::model::PartitionId;
@@ -113,30 +113,14 @@ impl Consumer {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the client who leads the topic's partitions. It would ask by itself, but only in a round that it makes
-    /// once a second.
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the client who leads the topic's partitions, before the round that it makes once a second.
     fn look_up(&self, topic: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(topic) {
-            return;
-        }
-        let Ok(name) = cstring(topic) else { return };
-        let mut metadata = std::ptr::null();
-        // SAFETY: living client; the topic handle and the metadata are given back once each. The client keeps what
-        // it has learnt.
-        let code = unsafe {
-            let rk = self.client.rk();
-            let handle = sys::rd_kafka_topic_new(rk, name.as_ptr(), std::ptr::null_mut());
-            let code = sys::rd_kafka_metadata(rk, 0, handle, &raw mut metadata, millis(METADATA_PATIENCE));
-            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                sys::rd_kafka_metadata_destroy(metadata);
-            }
-            if !handle.is_null() {
-                sys::rd_kafka_topic_destroy(handle);
-            }
-            code
-        };
-        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        let mut known = self.known();
+        if !known.contains(topic) && self.client.look_up(topic, METADATA_PATIENCE).is_ok() {
             known.insert(topic.to_owned());
         }
     }
@@ -203,7 +187,7 @@ impl Drop for Lease {
         }
         // Whoever reads it next asks anew who leads it: a client that was told of a partition without a leader may not
         // hear of the next one.
-        self.consumer.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.held.0);
+        self.consumer.known().remove(&self.held.0);
         self.consumer.held().remove(&self.held);
     }
 }

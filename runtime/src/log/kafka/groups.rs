@@ -134,8 +134,9 @@ impl Group {
         let deadline = Instant::now() + self.patience();
         let mut wait = LOOK;
         loop {
+            let left = deadline.saturating_duration_since(Instant::now());
             // SAFETY: client and list live through the call.
-            let code = unsafe { sys::rd_kafka_committed(self.client.rk(), list.as_ptr(), millis(wait)) };
+            let code = unsafe { sys::rd_kafka_committed(self.client.rk(), list.as_ptr(), millis(wait.min(left))) };
             match code {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => return Ok(()),
                 // It waits for a change of connections, which may have been before: so it is asked again.
@@ -143,7 +144,7 @@ impl Group {
                 code => return Err(code),
             }
             self.hear(deadline)?;
-            wait = (wait * 2).min(PATIENCE);
+            wait *= 2;
         }
     }
 

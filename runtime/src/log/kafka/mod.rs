@@ -132,7 +132,7 @@ impl Log for Kafka {
     fn check_internal(&self, name: &str, partitions: u32, cleanup: Cleanup) -> Result<(), Error> {
         let described = self.shared.describe(&[name])?.pop();
         let described = described.ok_or_else(|| Error::UnknownTopic(name.to_owned()))?;
-        let settings = self.shared.admin.configs(&[name])?.remove(name).unwrap_or_default();
+        let settings = self.shared.configs(&[name])?.remove(name).unwrap_or_default();
         super::check_shape(&info_of(&described, &settings).spec, partitions, cleanup)?;
         let wanted = [kept_for_ever(cleanup).as_slice(), &[NO_UNCLEAN_ELECTION]].concat();
         // A cluster that does not know a setting does not do what it would forbid.
@@ -155,7 +155,7 @@ impl Log for Kafka {
 
     fn spans(&self, topic: &TopicSpec) -> Result<Vec<Span>, Error> {
         let partitions: Vec<_> = (0..topic.partitions as i32).collect();
-        let all = |of| self.shared.admin.offsets(&topic.name, &partitions, of);
+        let all = |of| self.shared.offsets(&topic.name, &partitions, of);
         let (start, stable) = (all(OffsetOf::Start)?, all(OffsetOf::End(Isolation::ReadCommitted))?);
         let end = all(OffsetOf::End(Isolation::ReadUncommitted))?;
         let spans = start.into_iter().zip(stable).zip(end);
@@ -279,22 +279,41 @@ impl Shared {
         self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of the topics that exist. A broker that does not know a topic which was just created from here has not
-    /// heard of it yet, though another one had: it is asked again.
-    fn describe(&self, names: &[&str]) -> Result<Vec<Described>, Error> {
+    /// Asks again while a broker does not know a topic that was just created from here: it has not heard of it yet, though
+    /// another one had.
+    fn until_heard<T>(&self, ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         loop {
-            let found = self.admin.describe(names)?;
-            let is_awaited = {
-                let mut created = self.created();
-                created.retain(|_, until| Instant::now() < *until);
-                let is_found = |name: &str| found.iter().any(|topic| topic.name == name);
-                names.iter().any(|name| created.contains_key(*name) && !is_found(name))
-            };
-            if !is_awaited {
-                return Ok(found);
+            match ask() {
+                Err(Error::UnknownTopic(name)) if self.is_new(&name) => std::thread::sleep(METADATA_PAUSE),
+                answer => return answer,
             }
-            std::thread::sleep(METADATA_PAUSE);
         }
+    }
+
+    fn is_new(&self, topic: &str) -> bool {
+        let mut created = self.created();
+        created.retain(|_, until| Instant::now() < *until);
+        created.contains_key(topic)
+    }
+
+    /// Those of the topics that exist.
+    fn describe(&self, names: &[&str]) -> Result<Vec<Described>, Error> {
+        self.until_heard(|| {
+            let found = self.admin.describe(names)?;
+            let is_missing = |name: &str| found.iter().all(|topic| topic.name != name);
+            match names.iter().find(|name| is_missing(name) && self.is_new(name)) {
+                Some(name) => Err(Error::UnknownTopic((*name).to_owned())),
+                None => Ok(found),
+            }
+        })
+    }
+
+    fn configs(&self, topics: &[&str]) -> Result<BTreeMap<String, BTreeMap<String, String>>, Error> {
+        self.until_heard(|| self.admin.configs(topics))
+    }
+
+    fn offsets(&self, topic: &str, partitions: &[PartitionId], of: OffsetOf) -> Result<Vec<i64>, Error> {
+        self.until_heard(|| self.admin.offsets(topic, partitions, of))
     }
 
     /// As the cluster says now.
@@ -319,7 +338,7 @@ impl Shared {
         let names = names.as_slice();
         let described = if names.is_empty() { Vec::new() } else { self.describe(names)? };
         let found: Vec<&str> = described.iter().map(|topic| topic.name.as_str()).collect();
-        let settings = if found.is_empty() { BTreeMap::new() } else { self.admin.configs(&found)? };
+        let settings = if found.is_empty() { BTreeMap::new() } else { self.configs(&found)? };
         let none = BTreeMap::new();
         let infos: Vec<_> =
             described.iter().map(|topic| info_of(topic, settings.get(&topic.name).unwrap_or(&none))).collect();
@@ -354,7 +373,7 @@ impl Shared {
         if known.is_none_or(|partitions| partition < 0 || partition as u32 >= partitions) {
             self.check_partition(topic, partition, self.topic(topic)?.spec.partitions)?;
         }
-        Ok(self.admin.offsets(topic, &[partition], of)?[0])
+        Ok(self.offsets(topic, &[partition], of)?[0])
     }
 
     fn wait_for(&self, name: &str, found: &str, is_so: impl Fn(Option<&Described>) -> bool) -> Result<(), Error> {

@@ -182,6 +182,33 @@ impl Client {
         }
     }
 
+    /// Has the client ask who leads a topic's partitions, and keep the answer in mind. By itself it does so once a second
+    /// for what it reads and writes, and for all else only every few minutes: also where it heard last that nobody leads.
+    ///
+    /// # Errors
+    /// There was no answer, or what the cluster said of the topic.
+    pub fn look_up(&self, topic: &str, patience: Duration) -> Result<(), Code> {
+        let name = cstring(topic).map_err(|_| Code::RD_KAFKA_RESP_ERR__INVALID_ARG)?;
+        let mut metadata = ptr::null();
+        // SAFETY: living client; the topic's handle and the answer are given back once each, the answer after its error
+        // was copied.
+        let code = unsafe {
+            let handle = sys::rd_kafka_topic_new(self.rk, name.as_ptr(), ptr::null_mut());
+            let mut code = sys::rd_kafka_metadata(self.rk, 0, handle, &raw mut metadata, millis(patience));
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                if (*metadata).topic_cnt > 0 {
+                    code = (*(*metadata).topics).err;
+                }
+                sys::rd_kafka_metadata_destroy(metadata);
+            }
+            if !handle.is_null() {
+                sys::rd_kafka_topic_destroy(handle);
+            }
+            code
+        };
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
+    }
+
     /// The error that has ended this handle for good, where there is one.
     pub fn fatal(&self) -> Option<(Code, String)> {
         let mut text = [0 as c_char; ERROR_BYTES];

@@ -245,7 +245,7 @@ impl Plain {
             Some(offset) => Ok(offset),
             None if records.is_empty() => {
                 let end = admin::OffsetOf::End(crate::log::Isolation::ReadUncommitted);
-                Ok(self.shared.admin.offsets(&records.topic, &[records.partition], end)?[0])
+                Ok(self.shared.offsets(&records.topic, &[records.partition], end)?[0])
             }
             None => Err(Error::Unavailable { doing: doing(), found: "the cluster gave no offset".to_owned() }),
         }
@@ -334,15 +334,8 @@ impl Producer {
     fn hear_of_growth(&mut self, shared: &Shared, name: &str) -> Result<(), Error> {
         shared.topic(name)?;
         self.open_topic(shared, name)?;
-        let mut metadata = ptr::null();
-        // SAFETY: a living producer and a topic of its own; what the answer holds is not looked at, and freed once.
-        unsafe {
-            let (rk, handle) = (self.client.rk(), self.topics[name].handle);
-            sys::rd_kafka_metadata(rk, 0, handle, &raw mut metadata, native::millis(self.patience));
-            if !metadata.is_null() {
-                sys::rd_kafka_metadata_destroy(metadata);
-            }
-        }
+        // Where there is no answer the write says so.
+        let _ = self.client.look_up(name, self.patience);
         Ok(())
     }
 
