@@ -2,17 +2,19 @@
 //!
 //! The system under test comes through the proxies; the checker, the feed and the meddling go past them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_cluster::{Cluster, Options};
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::proxy::{Flow, Proxy};
 
 const ADMIN_PATIENCE: Duration = Duration::from_secs(20);
+const END_PATIENCE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(50);
 
 pub struct Ground {
     pub cluster: Cluster,
@@ -98,9 +100,7 @@ impl Ground {
     /// # Errors
     /// Kafka's.
     pub fn end(&self, topic: &str, partition: i32) -> Result<i64, String> {
-        let ask = || self.admin.inner().fetch_watermarks(topic, partition, ADMIN_PATIENCE);
-        let ends = tokio::task::block_in_place(ask);
-        ends.map(|(_, end)| end).map_err(|error| format!("ask for the end of {topic}/{partition}: {error}"))
+        tokio::task::block_in_place(|| end(self.admin.inner(), topic, partition))
     }
 
     /// Sets one setting of a topic, and all others to what the cluster presets.
@@ -137,6 +137,28 @@ impl Ground {
         names.sort();
         names.dedup();
         Ok(names)
+    }
+}
+
+/// Where a partition ends for a client.
+///
+/// # Errors
+/// Kafka's.
+pub fn end<C: ClientContext>(client: &Client<C>, topic: &str, partition: i32) -> Result<i64, String> {
+    let begun = Instant::now();
+    loop {
+        match client.fetch_watermarks(topic, partition, ADMIN_PATIENCE) {
+            Ok((_, end)) => return Ok(end),
+            Err(error) if begun.elapsed() > END_PATIENCE => {
+                return Err(format!("ask for the end of {topic}/{partition}: {error}"));
+            }
+            Err(_) => {
+                // Who heard last that nobody leads is told no more by itself.
+                let _ = client.fetch_metadata(Some(topic), ADMIN_PATIENCE);
+                // sleep: a broker that has just come up does not lead yet
+                std::thread::sleep(AGAIN);
+            }
+        }
     }
 }
 

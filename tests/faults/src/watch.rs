@@ -13,12 +13,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::ground::client;
+use crate::ground::{self, client};
 
 const POLL: Duration = Duration::from_millis(100);
-const ASK: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Watch {
     shared: Arc<Shared>,
@@ -100,19 +97,7 @@ impl Watch {
     /// # Errors
     /// Kafka's.
     pub fn ends(&self) -> Result<Vec<i64>, String> {
-        let end = |partition| {
-            let begun = Instant::now();
-            loop {
-                match self.asking.fetch_watermarks(&self.topic, partition, ASK) {
-                    Ok((_, end)) => return Ok(end),
-                    Err(error) if begun.elapsed() > PATIENCE => {
-                        return Err(format!("ask for the end of {}/{partition}: {error}", self.topic));
-                    }
-                    // sleep: a broker that has just come up does not lead yet
-                    Err(_) => std::thread::sleep(AGAIN),
-                }
-            }
-        };
+        let end = |partition| ground::end(self.asking.client(), &self.topic, partition);
         tokio::task::block_in_place(|| (0..self.partitions).map(end).collect())
     }
 
