@@ -204,7 +204,7 @@ impl Task {
         let changes = clocked(&mut spent.delta, || self.state.delta());
         clocked(&mut spent.encode, || encode_delta(&self.header, &changes.keys, &changes.values, CHUNK_BYTES))?;
         let epoch = self.header.epoch;
-        let marker = Marker { epoch, header_offset: epoch as i64, header_hash: [1; 32] };
+        let marker = Marker { epoch, header_offset: epoch as i64, header_hash: [1; 32], task: [1; 32] };
         clocked(&mut spent.apply, || self.state.apply(marker))?;
         Ok(())
     }
