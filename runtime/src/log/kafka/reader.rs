@@ -422,7 +422,7 @@ fn cut(batch: &PartitionBatch, from: usize, budget: Budget) -> usize {
 
 impl Shared {
     pub(super) fn out_of_range(&self, topic: &str, partition: PartitionId, offset: i64) -> Error {
-        let bound = |of| self.admin.offsets(topic, &[partition], of).map(|found| found[0]);
+        let bound = |of| self.offsets(topic, &[partition], of).map(|found| found[0]);
         match (bound(OffsetOf::Start), bound(OffsetOf::End(Isolation::ReadUncommitted))) {
             (Ok(start), Ok(end)) => Error::OffsetOutOfRange { topic: topic.to_owned(), partition, offset, start, end },
             (Err(error), _) | (_, Err(error)) => error,

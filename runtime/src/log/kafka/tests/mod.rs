@@ -3,6 +3,7 @@
 //! `FOREBAY_KAFKA=host:port` points it at any cluster; else one is started (`tests/kafka`).
 
 mod conform;
+mod leaders;
 mod security;
 mod transactions;
 
