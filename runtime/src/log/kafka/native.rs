@@ -250,6 +250,9 @@ fn destroy(rk: *mut sys::rd_kafka_t, events: Arc<Events>, done: Option<std::sync
         // SAFETY: nobody else has the handle any more. The reference that its configuration held is given back
         // after its threads have ended.
         unsafe {
+            // A producer must have nothing under way: librdkafka forgets the reason of a fatal error first, and frees it
+            // again when another answer brings one (`docs/adr/0011-librdkafka-called-directly.md`). No effect on others.
+            sys::rd_kafka_purge(handle.0, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
             sys::rd_kafka_destroy_flags(handle.0, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
             drop(Arc::from_raw(Arc::as_ptr(&events)));
         }

@@ -128,3 +128,33 @@ fn a_record_that_the_cluster_refuses_is_named_as_the_cause_whichever_call_fails_
     };
     assert!(matches!(&refused, Error::RecordRefused { topic, .. } if topic == name), "{refused}");
 }
+
+/// librdkafka would free the reason of a fencing twice where the broker says it again of a request that was under way when
+/// the producer was closed; many rounds, since it is a matter of moments.
+#[test]
+fn a_writer_that_was_fenced_goes_while_its_records_are_under_way() {
+    const PARTITIONS: u32 = 48;
+    let Some(log) = connect() else { return };
+    let topic = log.create_topic(&TopicSpec { partitions: PARTITIONS, ..spec("fenced") }).unwrap();
+    let name = &topic.spec.name;
+    let value = "v".repeat(2_000);
+    let mut batch = record(&topic, &value);
+    for _ in 0..15 {
+        let ends = log.spans(&topic.spec).unwrap().iter().map(|span| span.end).collect::<Vec<_>>();
+        let mut old = log.writer(name).unwrap();
+        old.begin().unwrap();
+        for partition in 0..PARTITIONS {
+            batch.partition = partition as i32;
+            old.append(&batch).unwrap();
+        }
+        // All partitions are in the transaction, so that the next records go to them at once.
+        while log.spans(&topic.spec).unwrap().iter().zip(&ends).any(|(span, end)| span.end <= *end) {}
+        let _new = log.writer(name).unwrap();
+        let fenced = (0..).find_map(|i: u32| {
+            batch.partition = (i % PARTITIONS) as i32;
+            old.append(&batch).err()
+        });
+        assert!(matches!(fenced, Some(Error::Fenced { .. })), "{fenced:?}");
+        drop(old);
+    }
+}
