@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::process::Command;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::binaries;
 
@@ -32,7 +32,8 @@ pub struct Input {
 
 pub struct Feed {
     stop: Arc<AtomicBool>,
-    feeding: JoinHandle<Result<u64, String>>,
+    /// One task, which ends with the feed.
+    feeding: JoinSet<Result<u64, String>>,
 }
 
 impl Feed {
@@ -42,7 +43,8 @@ impl Feed {
         let program = binaries::program("forebay-checker")?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let feeding = tokio::spawn(async move {
+        let mut feeding = JoinSet::new();
+        feeding.spawn(async move {
             let (mut sent, mut piece) = (0, 0);
             // At least one piece, however soon it is stopped: a verdict over no input says nothing.
             loop {
@@ -60,9 +62,10 @@ impl Feed {
     ///
     /// # Errors
     /// The checker's: the input is not what it should be.
-    pub async fn stop(self) -> Result<u64, String> {
+    pub async fn stop(mut self) -> Result<u64, String> {
         self.stop.store(true, Ordering::Relaxed);
-        self.feeding.await.map_err(|error| format!("feed: {error}"))?
+        let ended = self.feeding.join_next().await.ok_or("feed: it has ended before")?;
+        ended.map_err(|error| format!("feed: {error}"))?
     }
 }
 
