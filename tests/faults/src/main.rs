@@ -26,7 +26,7 @@ struct Arguments {
     /// Rounds of each scenario, in place of the tier's.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Nodes of the cluster: 1 or 3.
+    /// Nodes of the cluster: 1 or 3. Harms that take brokers away have 3 in any case.
     #[arg(long, default_value_t = 1)]
     nodes: u32,
     /// Put builds to the proof that break a rule on purpose: each must be caught. Build them first: `cargo build --release
@@ -55,6 +55,9 @@ impl From<Depth> for Tier {
     }
 }
 
+/// Nodes of the cluster for harms that take brokers away.
+const REPLICATED: u32 = 3;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
@@ -80,14 +83,27 @@ fn fail(why: &str) -> ExitCode {
 
 async fn harm(arguments: &Arguments) -> Result<bool, String> {
     let scenarios = chosen(arguments, "scenario", &Scenario::ALL, |scenario| scenario.name())?;
-    let ground = Ground::start(arguments.nodes).await?;
-    println!("seed {}, {} broker(s)", arguments.seed, arguments.nodes);
+    let (replicated, others): (Vec<_>, Vec<_>) =
+        scenarios.into_iter().partition(|scenario| scenario.needs_replicas() && arguments.nodes < REPLICATED);
+    let mut all_good = true;
+    for (nodes, scenarios) in [(arguments.nodes, others), (REPLICATED, replicated)] {
+        if !scenarios.is_empty() {
+            all_good &= harm_on(nodes, &scenarios, arguments).await?;
+        }
+    }
+    Ok(all_good)
+}
+
+/// Does the harms on a cluster of so many nodes.
+async fn harm_on(nodes: u32, scenarios: &[&Scenario], arguments: &Arguments) -> Result<bool, String> {
+    let ground = Ground::start(nodes).await?;
+    println!("seed {}, {nodes} broker(s)", arguments.seed);
     println!(
         "{:<22} {:>6} {:>8} {:>5} {:>6} {:>6} {:>8} {:>16} {:>6}",
         "scenario", "rounds", "inputs", "lost", "twice", "wrong", "aborted", "back p50/p99 ms", "s"
     );
     let mut all_good = true;
-    for &scenario in scenarios {
+    for &&scenario in scenarios {
         let rounds = arguments.rounds.unwrap_or_else(|| Tier::from(arguments.tier).rounds(scenario));
         match course::run(&ground, scenario, rounds, arguments.seed, |_| dot()).await {
             Ok(report) => {
