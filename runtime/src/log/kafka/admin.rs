@@ -312,7 +312,7 @@ impl Admin {
         let answer = match answer {
             // None of the partitions has a leader that the client knows of.
             Err((Code::RD_KAFKA_RESP_ERR__NOENT, _)) => return Ok(Err(Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)),
-            Err((code, text)) => return Err(error(doing, code, &self.explain(text), None)),
+            Err((code, text)) => return Err(error(doing, code, &self.client.events.explain(text), None)),
             Ok(answer) => answer,
         };
         // SAFETY: the event is of this kind; what it holds lives as long as it.
@@ -389,7 +389,7 @@ impl Admin {
             Code::RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR | Code::RD_KAFKA_RESP_ERR_INVALID_PARTITIONS => {
                 Error::InvalidTopic { topic: doing.to_owned(), reason: text }
             }
-            code => error(doing, code, &self.explain(text), None),
+            code => error(doing, code, &self.client.events.explain(text), None),
         })
     }
 
@@ -448,16 +448,8 @@ impl Admin {
         }
     }
 
-    /// The reason of a timeout is the trouble that was heard meanwhile.
-    fn explain(&self, text: String) -> String {
-        match self.client.events.trouble() {
-            Some(trouble) => format!("{text} ({trouble})"),
-            None => text,
-        }
-    }
-
     fn error(&self, doing: &str, code: Code, topic: Option<&str>) -> Error {
-        error(doing, code, &self.explain(native::describe(code)), topic)
+        error(doing, code, &self.client.events.explain(native::describe(code)), topic)
     }
 }
 

@@ -174,8 +174,8 @@ impl Group {
     }
 
     fn error(&self, doing: &str, code: Code) -> Error {
-        let trouble = self.client.events.trouble().filter(|_| code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT);
         let found = native::describe(code);
-        error(doing, code, &trouble.map_or(found.clone(), |trouble| format!("{found} ({trouble})")), None)
+        let is_late = code == Code::RD_KAFKA_RESP_ERR__TIMED_OUT;
+        error(doing, code, &if is_late { self.client.events.explain(found) } else { found }, None)
     }
 }

@@ -279,8 +279,8 @@ impl Shared {
         self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks again while a broker does not know a topic that was just created from here: it has not heard of it yet, though
-    /// another one had.
+    /// Asks again while a broker does not know a topic that was just created from here: it has not heard of it yet,
+    /// though another one had.
     fn until_heard<T>(&self, ask: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
         loop {
             match ask() {

@@ -3,7 +3,8 @@
 //! Owns creation and destruction, and what callbacks report about a handle. The calls that cost most on a record's
 //! way (reading and writing in batches, ending a transaction) go to librdkafka directly: its safe wrapper reads one
 //! message a call, and waits 100 ms in every commit (`docs/adr/0011-librdkafka-called-directly.md`).
-//! Every `unsafe` of the Kafka log is in this file, `reader`, `consumers`, `groups`, `writer` and `admin`, next to the reason why it is sound.
+//! Every `unsafe` of the Kafka log is in this file, `reader`, `consumers`, `groups`, `writer` and `admin`, next to the
+//! reason why it is sound.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -70,6 +71,14 @@ impl Events {
 
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a call was answered, with the trouble that was heard meanwhile: it is the reason of a timeout.
+    pub fn explain(&self, found: String) -> String {
+        match self.trouble() {
+            Some(trouble) => format!("{found} ({trouble})"),
+            None => found,
+        }
     }
 
     pub fn set_trouble(&self, found: Option<String>) {
@@ -182,8 +191,9 @@ impl Client {
         }
     }
 
-    /// Has the client ask who leads a topic's partitions, and keep the answer in mind. By itself it does so once a second
-    /// for what it reads and writes, and for all else only every few minutes: also where it heard last that nobody leads.
+    /// Has the client ask who leads a topic's partitions, and keep the answer in mind. By itself it does so once a
+    /// second for what it reads and writes, and for all else only every few minutes: also where it heard last that
+    /// nobody leads.
     ///
     /// # Errors
     /// There was no answer, or what the cluster said of the topic.
@@ -250,8 +260,8 @@ fn destroy(rk: *mut sys::rd_kafka_t, events: Arc<Events>, done: Option<std::sync
         // SAFETY: nobody else has the handle any more. The reference that its configuration held is given back
         // after its threads have ended.
         unsafe {
-            // A producer must have nothing under way: librdkafka forgets the reason of a fatal error first, and frees it
-            // again when another answer brings one (`docs/adr/0011-librdkafka-called-directly.md`). No effect on others.
+            // A producer must have nothing under way: librdkafka frees the reason of a fatal error first, and once more
+            // when another answer brings one (`docs/adr/0011-librdkafka-called-directly.md`). No effect on others.
             sys::rd_kafka_purge(handle.0, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
             sys::rd_kafka_destroy_flags(handle.0, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
             drop(Arc::from_raw(Arc::as_ptr(&events)));

@@ -89,7 +89,6 @@ impl KafkaWriter {
             if is_fenced(code) {
                 return Err(Error::Fenced { transactional_id: transactional_id.to_owned() });
             }
-            let found = client.events.trouble().map_or(text.clone(), |trouble| format!("{text} ({trouble})"));
             let passing = matches!(
                 code,
                 Code::RD_KAFKA_RESP_ERR__TIMED_OUT
@@ -99,7 +98,7 @@ impl KafkaWriter {
                     | Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
             );
             if !passing || Instant::now() >= deadline {
-                return Err(admin::error(&doing(), code, &found, None));
+                return Err(admin::error(&doing(), code, &client.events.explain(text), None));
             }
             // One that lingers on would fence the next at its second try; that one then says so, and its caller
             // reads who owns the id.
@@ -296,16 +295,13 @@ impl Producer {
         Ok(Self::new(client, shared.cluster.transaction_timeout))
     }
 
-    /// What a failed call means: a record that was refused before it says more, and so does the trouble heard meanwhile.
+    /// What a failed call means: a record that was refused before it says more, and so does the trouble heard
+    /// meanwhile.
     fn meaning(&self, doing: &str, code: Code, text: String) -> Error {
         if let Some(refused) = self.refused() {
             return refused;
         }
-        let found = match self.client.events.trouble() {
-            Some(trouble) => format!("{text} ({trouble})"),
-            None => text,
-        };
-        admin::error(doing, code, &found, None)
+        admin::error(doing, code, &self.client.events.explain(text), None)
     }
 
     /// Refuses a batch of which any record is not for its topic, before anything of it is added.
