@@ -13,6 +13,13 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
+/// Gives the local store another marker.
+fn mark_store(bench: &Bench, change: impl FnOnce(Marker) -> Marker) {
+    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
+    state.apply(change(marker.unwrap())).unwrap();
+    state.flush().unwrap();
+}
+
 #[test]
 fn every_record_counts_once_over_sessions_that_end_and_sessions_that_die() {
     let bench = Bench::counting();
@@ -60,12 +67,7 @@ fn a_store_that_is_not_in_the_chain_is_rebuilt() {
     let bench = Bench::counting();
     bench.send_all(&[("a", "1")]);
     bench.run().unwrap();
-    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
-    let mut marker = marker.unwrap();
-    marker.header_hash = [9; 32];
-    state.apply(marker).unwrap();
-    state.flush().unwrap();
-    drop(state);
+    mark_store(&bench, |marker| Marker { header_hash: [9; 32], ..marker });
     bench.send_all(&[("a", "2")]);
     bench.run().unwrap();
     assert!(bench.counts()[1].starts_with("a v1 2,3"), "{:?}", bench.counts());
@@ -119,10 +121,7 @@ fn a_store_ahead_of_the_changelog_stops_the_task() {
     let bench = Bench::counting();
     bench.send_all(&[("a", "1")]);
     bench.run().unwrap();
-    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
-    state.apply(Marker { epoch: 99, header_offset: 1_000, header_hash: [1; 32], ..marker.unwrap() }).unwrap();
-    state.flush().unwrap();
-    drop(state);
+    mark_store(&bench, |marker| Marker { epoch: 99, header_offset: 1_000, header_hash: [1; 32], ..marker });
     let error = bench.run().unwrap_err();
     assert!(matches!(error, Error::ChangelogLost { stored: 99, .. }), "{error}");
 }
@@ -132,10 +131,7 @@ fn a_store_of_another_task_is_rebuilt_however_far_it_is() {
     let bench = Bench::counting();
     bench.send_all(&[("a", "1")]);
     bench.run().unwrap();
-    let (mut state, marker) = TaskState::open(&bench.plan.state_dir, &Default::default()).unwrap();
-    state.apply(Marker { epoch: 99, header_offset: 1_000, task: [1; 32], ..marker.unwrap() }).unwrap();
-    state.flush().unwrap();
-    drop(state);
+    mark_store(&bench, |marker| Marker { epoch: 99, header_offset: 1_000, task: [1; 32], ..marker });
     bench.send_all(&[("a", "2")]);
     bench.run().unwrap();
     assert!(bench.counts()[1].starts_with("a v1 2,3"), "{:?}", bench.counts());
