@@ -245,36 +245,34 @@ impl Admin {
     pub fn offsets(&self, topic: &str, partitions: &[PartitionId], of: OffsetOf) -> Result<Vec<i64>, Error> {
         let deadline = Instant::now() + PATIENCE;
         let doing = format!("ask for offsets of {topic}");
-        loop {
-            let found = match self.ask_for_offsets(&doing, topic, partitions, of)? {
-                // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader.
-                Err(_) if Instant::now() < deadline => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    // Nobody tells this client who leads now: it keeps what it heard last.
-                    match self.client.look_up(topic, left) {
-                        Err(code) if is_unknown(code) => return Err(self.error(&doing, code, Some(topic))),
-                        _ => std::thread::sleep(LEADER_PAUSE),
-                    }
-                    continue;
-                }
-                Err(code) => return Err(self.error(&doing, code, Some(topic))),
-                Ok(found) => found,
-            };
-            let one = |partition: &PartitionId| match found.get(partition) {
-                Some(Ok(offset)) if is_answer(*offset, of) => Ok(*offset),
-                // Where a connection was lost meanwhile librdkafka gives no error and an offset of its own.
-                Some(Ok(offset)) => {
-                    let found = format!("no offset came back for partition {partition} ({offset})");
-                    Err(Error::Unavailable { doing: doing.clone(), found })
-                }
-                Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
-                None => {
-                    let found = format!("no answer for partition {partition}");
-                    Err(Error::Unavailable { doing: doing.clone(), found })
-                }
-            };
-            return partitions.iter().map(one).collect();
-        }
+        let found = loop {
+            match self.ask_for_offsets(&doing, topic, partitions, of)? {
+                Ok(found) => break found,
+                Err(code) if Instant::now() >= deadline => return Err(self.error(&doing, code, Some(topic))),
+                Err(_) => {}
+            }
+            // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader. Nobody tells
+            // this client who leads now: it keeps what it heard last.
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.client.look_up(topic, left) {
+                Err(code) if is_unknown(code) => return Err(self.error(&doing, code, Some(topic))),
+                _ => std::thread::sleep(LEADER_PAUSE),
+            }
+        };
+        let one = |partition: &PartitionId| match found.get(partition) {
+            Some(Ok(offset)) if is_answer(*offset, of) => Ok(*offset),
+            // Where a connection was lost meanwhile librdkafka gives no error and an offset of its own.
+            Some(Ok(offset)) => {
+                let found = format!("no offset came back for partition {partition} ({offset})");
+                Err(Error::Unavailable { doing: doing.clone(), found })
+            }
+            Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
+            None => {
+                let found = format!("no answer for partition {partition}");
+                Err(Error::Unavailable { doing: doing.clone(), found })
+            }
+        };
+        partitions.iter().map(one).collect()
     }
 
     /// Asks once. The inner error: that of a partition which is between two leaders.
