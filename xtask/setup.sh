@@ -47,7 +47,7 @@ rust_is_good() {
 # A C++ compiler for RocksDB, libclang for its bindings, ccache so that they are compiled once. Debian's Rust
 # with its sources builds the guests where rustup has no wasm32 target, and everything where there is no rustup.
 system_packages() {
-    packages ca-certificates ccache g++ git libc6-dev libclang-dev lld make pkg-config python3 python3-pip \
+    packages ca-certificates ccache clang g++ git libc6-dev libclang-dev lld make pkg-config python3 python3-pip \
         cargo-web rust-web-src rustc-web libssl-dev zlib1g-dev
 }
 
@@ -77,7 +77,10 @@ Debian 12 has it in its security updates (bookworm-security in /etc/apt/sources.
 
 choose_compiler() {
     if command -v ccache >/dev/null; then
-        export CC="${CC:-ccache cc}" CXX="${CXX:-ccache c++}"
+        # clang compiles RocksDB a fifth faster than g++ does.
+        local cxx=c++
+        command -v clang++ >/dev/null && cxx=clang++
+        export CC="${CC:-ccache cc}" CXX="${CXX:-ccache $cxx}"
     fi
 }
 
