@@ -10,10 +10,11 @@ use super::record::{JobRecord, ModuleId, SourceRecord};
 use super::spec::JobSpec;
 use super::start;
 use super::store::{Store, View};
+use crate::error::Kind;
 use crate::log::clusters::Clusters;
 use crate::log::{Log, TopicInfo};
 use crate::model::Digest;
-use crate::task::plan::{ModuleRef, ModuleSource};
+use crate::task::plan::{ModuleRef, ModuleSource, Unavailable};
 
 pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Facts, Error> {
     let mut facts = of_topics(spec, clusters)?;
@@ -141,9 +142,11 @@ impl JobModules {
 }
 
 impl ModuleSource for JobModules {
-    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String> {
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, Unavailable> {
         let record = modules::find(&self.store.view(), &digest.to_string());
-        let record = record.map_err(|why| format!("no module {why}: push it again"))?;
-        self.find(operator, &record.id).map_err(|error| error.to_string())
+        let missing = |why| Unavailable { why: format!("no module {why}: push it again"), kind: Kind::Guest };
+        let record = record.map_err(missing)?;
+        let unavailable = |error: Error| Unavailable { why: error.to_string(), kind: error.kind() };
+        self.find(operator, &record.id).map_err(unavailable)
     }
 }

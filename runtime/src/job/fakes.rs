@@ -149,7 +149,7 @@ impl Runner for Actors {
             }
             None => act(&plan, &inbox, &shown, &script),
         });
-        Ok(TaskHandle::new(commands, status, thread))
+        Ok(TaskHandle::new(commands, Arc::default(), status, thread))
     }
 }
 

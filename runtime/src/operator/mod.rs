@@ -36,15 +36,16 @@ pub enum Error {
 }
 
 impl Error {
-    fn guest(operator: &str, module: &ModuleRef, source: GuestError) -> Self {
+    pub(crate) fn guest(operator: &str, module: &ModuleRef, source: GuestError) -> Self {
         Self::Guest { operator: operator.to_owned(), module: module.to_string(), source }
     }
 
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Guest { source: GuestError::Retry(_), .. } => Kind::Retry,
-            Self::Guest { source: GuestError::Host(_), .. } => Kind::Bug,
-            Self::Guest { .. } | Self::Migration(_) | Self::BadRecord(_) | Self::TimerLoop { .. } => Kind::Guest,
+            // It has opened under these parameters before: they were looked at when the job was planned.
+            Self::Guest { source: GuestError::Open(_), .. } => Kind::Guest,
+            Self::Guest { source, .. } => source.kind(),
+            Self::Migration(_) | Self::BadRecord(_) | Self::TimerLoop { .. } => Kind::Guest,
             Self::State(error) => error.kind(),
         }
     }

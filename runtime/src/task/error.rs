@@ -66,7 +66,7 @@ pub enum Error {
     #[error("read {topic}/{partition}: the reader brought records that nobody asked for")]
     Unasked { topic: String, partition: PartitionId },
     #[error("start operator {operator}: {found}")]
-    Module { operator: String, found: String },
+    Module { operator: String, found: String, kind: Kind },
 }
 
 impl Error {
@@ -76,7 +76,7 @@ impl Error {
             Self::State(error) => error.kind(),
             Self::Operator(error) => error.kind(),
             Self::Indefinite { .. } | Self::ChangelogStuck { .. } => Kind::Retry,
-            Self::Module { .. } => Kind::Guest,
+            Self::Module { kind, .. } => *kind,
             Self::Changelog { source, .. } => source.kind(),
             Self::NoPlace { .. } => Kind::Retry,
             Self::Overtaken { .. } | Self::TakenOver { .. } => Kind::Fenced,

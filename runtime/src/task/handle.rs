@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 
 use super::plan::ModuleRef;
+use super::target::{Target, TargetCell};
 use crate::error::Kind;
 use crate::model::{EventTime, Uid};
 
@@ -54,6 +55,8 @@ pub struct Switched {
 pub enum Phase {
     Recovering,
     Running,
+    /// Its module failed: it stands still, and looks at its target, so that another version can be swapped in.
+    Held,
     Stopped,
     Failed,
 }
@@ -93,6 +96,31 @@ pub struct TaskStatus {
     /// Values of an older schema version that the sweep has still to migrate.
     pub migrating: bool,
     pub last_swap: Option<SwapStatus>,
+    /// How the version that the target has on trial fares, or fared.
+    pub trial: Option<TrialStatus>,
+}
+
+/// A version that is tried over all state while another one runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrialStatus {
+    pub swap: String,
+    pub outcome: TrialOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrialOutcome {
+    Trying,
+    /// It can be switched to.
+    Ready {
+        values_tried: u64,
+    },
+    /// Of kind [`Kind::Retry`] it is tried again by itself; of any other it stays so for this swap.
+    Failed {
+        why: String,
+        #[serde(skip)]
+        kind: Kind,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -136,6 +164,7 @@ impl Default for TaskStatus {
             positions: BTreeMap::new(),
             migrating: false,
             last_swap: None,
+            trial: None,
         }
     }
 }
@@ -143,23 +172,31 @@ impl Default for TaskStatus {
 /// A started task. Dropping the handle does not stop it: send [`Command::Stop`] and `join`.
 pub struct TaskHandle {
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) target: Arc<TargetCell>,
     pub(super) status: Arc<Mutex<TaskStatus>>,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl TaskHandle {
-    /// Of a task that runs on `thread`, hears `commands` and keeps `status` up to date.
+    /// Of a task that runs on `thread`, hears `commands`, looks at `target` and keeps `status` up to date.
     pub fn new(
         commands: mpsc::Sender<Command>,
+        target: Arc<TargetCell>,
         status: Arc<Mutex<TaskStatus>>,
         thread: std::thread::JoinHandle<()>,
     ) -> Self {
-        Self { commands, status, thread: Some(thread) }
+        Self { commands, target, status, thread: Some(thread) }
     }
 
     /// Its thread has ended, by itself or because it was told to.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+
+    /// Says what the task is to be. It compares itself to the newest target at every epoch's edge and after every
+    /// recovery; the same one again changes nothing.
+    pub fn aim(&self, target: Target) {
+        self.target.put(target);
     }
 
     /// False where the task has ended; its status says why.

@@ -18,6 +18,7 @@ pub mod plan;
 mod recovery;
 mod session;
 mod swap;
+pub mod target;
 mod worker;
 
 pub use error::Error;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::codec::SourceCodec;
+use crate::error::Kind;
 use crate::log::{TopicInfo, TopicRules};
 use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid};
 pub use crate::operator::ModuleRef;
@@ -82,8 +83,15 @@ pub struct OperatorPlan {
 /// Finds a module that a header names: the version is part of the commit.
 pub trait ModuleSource: Send + Sync {
     /// # Errors
-    /// A sentence that says which module is missing or does not compile, and what to do.
-    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String>;
+    /// Which module is missing or does not compile, and whose fault it is.
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, Unavailable>;
+}
+
+/// Why a module cannot be had: a sentence, and whether waiting helps (trouble of the host) or only another module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    pub why: String,
+    pub kind: Kind,
 }
 
 /// Where records come from inside a stage.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::inputs::{self, Inputs};
 use super::outlets::Outlets;
-use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef};
+use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef, Unavailable};
 use super::session::{Head, OpenEpoch, Session};
 use super::swap::Swaps;
 use super::worker::Surroundings;
@@ -24,6 +24,7 @@ use crate::env::{Bug, bug, failpoint};
 use crate::error::Kind;
 use crate::log::{self, Cleanup, CommitOutcome, Isolation, Log, TopicRules};
 use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionBatch, PartitionId, Uid};
+use crate::operator;
 use crate::operator::bad_record::BadRecords;
 use crate::operator::chain::Chain;
 use crate::operator::migration::{Migrations, Migrator};
@@ -493,7 +494,11 @@ fn modules_of(around: &Surroundings, header: &Header) -> Result<Vec<ModuleRef>, 
 }
 
 fn load(around: &Surroundings, operator: &str, digest: Digest) -> Result<ModuleRef, Error> {
-    around.modules.module(operator, digest).map_err(|found| Error::Module { operator: operator.to_owned(), found })
+    around.modules.module(operator, digest).map_err(|Unavailable { why: found, kind }| Error::Module {
+        operator: operator.to_owned(),
+        found,
+        kind,
+    })
 }
 
 pub(super) fn bindings(plan: &TaskPlan, modules: &[ModuleRef]) -> Vec<OperatorStates> {
@@ -549,7 +554,7 @@ fn instantiate_migrator(
     let module = if digest == running.digest { running.clone() } else { load(around, operator, digest)? };
     let guest = module
         .instantiate(&around.plan.job.name, operator, &[])
-        .map_err(|error| Error::Module { operator: operator.to_owned(), found: format!("{module} {error}") })?;
+        .map_err(|source| Error::Operator(operator::Error::guest(operator, &module, source)))?;
     Ok(Migrator::new(module, guest))
 }
 

@@ -14,6 +14,7 @@ use super::careful::Careful;
 use super::handle::{Command, Phase, TaskHandle, TaskStatus};
 use super::plan::{ModuleSource, TaskPlan};
 use super::session::{Ended, Session};
+use super::target::TargetCell;
 use super::{Error, recovery};
 use crate::env::Clock;
 use crate::error::Kind;
@@ -96,7 +97,7 @@ pub fn spawn(
     let name = format!("{}-{}", plan.job.name, plan.task);
     let around = Surroundings::new(plan, clusters, modules, clock, Arc::clone(&status));
     let thread = std::thread::Builder::new().name(name).spawn(move || work(&around, &inbox))?;
-    Ok(TaskHandle { commands, status, thread: Some(thread) })
+    Ok(TaskHandle { commands, target: Arc::new(TargetCell::default()), status, thread: Some(thread) })
 }
 
 fn work(around: &Surroundings, commands: &Receiver<Command>) {

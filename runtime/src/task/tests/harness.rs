@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::guests::Counter;
 use crate::codec::{Decode, SourceCodec};
 use crate::env::ManualClock;
+use crate::error::Kind;
 use crate::log::clusters::Clusters;
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
@@ -35,8 +36,9 @@ pub struct Bench {
 struct Known(HashMap<Digest, ModuleRef>);
 
 impl ModuleSource for Known {
-    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String> {
-        self.0.get(&digest).cloned().ok_or_else(|| format!("{operator}: module {digest} is not here"))
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, Unavailable> {
+        let why = || format!("{operator}: module {digest} is not here");
+        self.0.get(&digest).cloned().ok_or_else(|| Unavailable { why: why(), kind: Kind::Guest })
     }
 }
 

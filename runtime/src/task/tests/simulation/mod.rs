@@ -58,8 +58,9 @@ struct Told {
 struct Modules(HashMap<Digest, ModuleRef>);
 
 impl ModuleSource for Modules {
-    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String> {
-        self.0.get(&digest).cloned().ok_or_else(|| format!("{operator}: module {digest} is not here"))
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, Unavailable> {
+        let why = || format!("{operator}: module {digest} is not here");
+        self.0.get(&digest).cloned().ok_or_else(|| Unavailable { why: why(), kind: Kind::Guest })
     }
 }
 

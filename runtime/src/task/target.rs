@@ -1,0 +1,112 @@
+//! What a task is to be, as the records of its job say: the level that it compares itself to.
+//!
+//! Owns the place where a target is put and looked at. Putting the same one again changes nothing, and a newer one
+//! replaces an older one, so there is nothing to send again after a task has come back. Never tells a task how to get
+//! there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::plan::ModuleRef;
+use crate::model::Uid;
+
+/// Another version of one operator's module.
+#[derive(Clone)]
+pub struct Change {
+    pub swap: Uid,
+    /// Position among the plan's operators.
+    pub operator: usize,
+    pub module: ModuleRef,
+}
+
+impl PartialEq for Change {
+    fn eq(&self, other: &Self) -> bool {
+        (self.swap, self.operator, self.module.digest) == (other.swap, other.operator, other.module.digest)
+    }
+}
+
+#[derive(Clone, Default, PartialEq)]
+pub struct Target {
+    /// Commit what is open and end.
+    pub stop: bool,
+    /// To be tried over all state beside the running version, without writing anything. Nothing may be committed under it.
+    pub trial: Option<Change>,
+    /// Decided: the operator at this position is to run this version. One that is not named runs what the task's last
+    /// header says.
+    pub modules: BTreeMap<usize, Change>,
+}
+
+/// Where the target of one task stands.
+#[derive(Default)]
+pub struct TargetCell {
+    target: Mutex<Target>,
+    /// Raised with every change, so that a task looks without taking the lock.
+    generation: AtomicU64,
+    changed: Condvar,
+}
+
+impl TargetCell {
+    /// Does nothing where it is the target already.
+    pub fn put(&self, target: Target) {
+        self.change(|current| *current = target);
+    }
+
+    /// From now on, whatever is put later.
+    pub fn stop(&self) {
+        self.change(|current| current.stop = true);
+    }
+
+    pub fn get(&self) -> Target {
+        self.lock().clone()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub fn is_stop(&self) -> bool {
+        self.lock().stop
+    }
+
+    /// Waits until there is another target than that of generation `seen`. False where the time passed first.
+    pub fn wait(&self, seen: u64, patience: Duration) -> bool {
+        let unchanged = |_: &mut Target| self.generation() == seen;
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, unchanged);
+        drop(waited);
+        self.generation() != seen
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Target)) {
+        let mut current = self.lock();
+        let before = current.clone();
+        change(&mut current);
+        current.stop |= before.stop;
+        if *current != before {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+            self.changed.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Target> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_target_again_is_no_change_and_a_stop_is_never_taken_back() {
+        let cell = TargetCell::default();
+        cell.put(Target::default());
+        assert_eq!(cell.generation(), 0);
+        cell.stop();
+        cell.put(Target::default());
+        assert!(cell.is_stop());
+        assert_eq!(cell.generation(), 1);
+        assert!(cell.wait(0, Duration::ZERO) && !cell.wait(1, Duration::ZERO));
+    }
+}
