@@ -181,6 +181,7 @@ fn phase(phase: Phase) -> proto::TaskPhase {
         Phase::Recovering => proto::TaskPhase::Recovering,
         Phase::Running => proto::TaskPhase::Running,
         Phase::Stopped => proto::TaskPhase::Stopped,
+        Phase::Held => proto::TaskPhase::Held,
         Phase::Failed => proto::TaskPhase::Failed,
     }
 }
