@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use forebay::error::Kind;
 use forebay::model::Digest;
 use forebay::operator::ModuleRef;
-use forebay::task::plan::ModuleSource;
+use forebay::task::plan::{ModuleSource, Unavailable};
 use forebay::wasm::contract::GuestFactory;
 use forebay::wasm::{Engine, EngineSettings};
 
@@ -57,8 +58,9 @@ pub fn reference(digest: Digest, factory: Arc<dyn GuestFactory>) -> ModuleRef {
 pub struct Known(pub Vec<ModuleRef>);
 
 impl ModuleSource for Known {
-    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, String> {
+    fn module(&self, operator: &str, digest: Digest) -> Result<ModuleRef, Unavailable> {
         let found = self.0.iter().find(|module| module.digest == digest).cloned();
-        found.ok_or_else(|| format!("operator {operator}: module {digest} is not part of this measurement"))
+        let why = || format!("operator {operator}: module {digest} is not part of this measurement");
+        found.ok_or_else(|| Unavailable { why: why(), kind: Kind::NotFound })
     }
 }
