@@ -90,8 +90,19 @@ impl Blobs {
         self.present.clear();
     }
 
-    /// Appends an entry. A column holds at most 4 GiB: the callers' limits are far below.
+    /// Appends an entry. Panics where the column would pass its 4 GiB, in place of giving entries other
+    /// bytes: for callers whose own limits are far below. Where data decides how much there is, ask
+    /// [`Blobs::try_push`].
     pub fn push(&mut self, entry: Option<&[u8]>) {
+        self.try_push(entry).expect("the caller bounds its columns far below 4 GiB");
+    }
+
+    /// Appends an entry.
+    ///
+    /// # Errors
+    /// [`Full`], and nothing was appended.
+    pub fn try_push(&mut self, entry: Option<&[u8]>) -> Result<(), Full> {
+        let end = end_after(self.data.len(), entry.map_or(0, <[u8]>::len))?;
         match entry {
             Some(bytes) => {
                 self.data.extend_from_slice(bytes);
@@ -106,15 +117,18 @@ impl Blobs {
                 self.present.push(0);
             }
         }
-        self.ends.push(self.data.len() as u32);
+        self.ends.push(end);
+        Ok(())
     }
 
     /// Appends the entries `range` of another column in bulk. Panics where they are out of range, as
-    /// a slice does.
+    /// a slice does, and where the column would pass its 4 GiB.
     pub fn append_range(&mut self, other: &Self, range: Range<usize>) {
-        let from = other.offset(range.start);
+        let (from, to) = (other.offset(range.start), other.offset(range.end));
+        end_after(self.data.len(), to - from).expect("the caller bounds its columns far below 4 GiB");
+        // Entries may move down as well as up; their ends do not pass the one that was just looked at.
         let shift = (self.data.len() as u32).wrapping_sub(from as u32);
-        self.data.extend_from_slice(&other.data[from..other.offset(range.end)]);
+        self.data.extend_from_slice(&other.data[from..to]);
         if !other.present.is_empty() || !self.present.is_empty() {
             self.present.resize(self.ends.len(), 1);
             match other.present.get(range.clone()) {
@@ -171,6 +185,20 @@ impl<'a> FromIterator<Option<&'a [u8]>> for Blobs {
     }
 }
 
+/// Where an entry of `more` bytes ends behind `len` bytes: ends are 32 bits wide, and one that wrapped would
+/// give every later entry the bytes of another.
+fn end_after(len: usize, more: usize) -> Result<u32, Full> {
+    let bytes = len.saturating_add(more);
+    u32::try_from(bytes).map_err(|_| Full { bytes })
+}
+
+/// A column cannot hold so much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a column of {bytes} bytes was asked for, one holds at most 4 GiB")]
+pub struct Full {
+    pub bytes: usize,
+}
+
 /// Why three buffers are no column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("entry {entry}: {what}")]
@@ -188,6 +216,26 @@ mod tests {
         let blobs: Blobs = [Some(&b"a"[..]), None, Some(b""), Some(b"bc")].into_iter().collect();
         assert_eq!(blobs.iter().collect::<Vec<_>>(), [Some(&b"a"[..]), None, Some(b""), Some(b"bc")]);
         assert_eq!(blobs.present(), [1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_column_ends_at_four_gibibytes_and_never_wraps() {
+        const MAX: usize = u32::MAX as usize;
+        assert_eq!(end_after(MAX - 3, 3), Ok(u32::MAX));
+        assert_eq!(end_after(MAX - 3, 4), Err(Full { bytes: MAX + 1 }));
+        assert_eq!(end_after(MAX, usize::MAX), Err(Full { bytes: usize::MAX }));
+    }
+
+    /// The largest column that there is, of zeroes that the system gives without touching memory.
+    #[test]
+    fn an_entry_that_does_not_fit_leaves_a_full_column_as_it_was() {
+        let mut full = Blobs { data: vec![0; u32::MAX as usize - 1], ends: vec![u32::MAX - 1], present: Vec::new() };
+        assert_eq!(full.try_push(Some(b"ab")), Err(Full { bytes: u32::MAX as usize + 1 }));
+        assert_eq!((full.len(), full.byte_len()), (1, u32::MAX as usize - 1));
+        let appended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            full.append_range(&[Some(&b"ab"[..])].into_iter().collect(), 0..1);
+        }));
+        assert!(appended.is_err());
     }
 
     #[test]
