@@ -186,7 +186,7 @@ impl<'a> FromIterator<Option<&'a [u8]>> for Blobs {
     }
 }
 
-/// Headers of a batch: record `i` owns `ends[i-1]..ends[i]` of `names` and `values`.
+/// Headers of a batch: record `i` owns `ends[i-1]..ends[i]` of `names` and `values`. Empty `ends` = no record has any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     pub ends: U32s,
@@ -197,15 +197,24 @@ pub struct Headers {
 impl Headers {
     /// The headers of record `i`, name and value.
     pub fn of(&self, i: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let start = if i == 0 { 0 } else { self.ends.at(i - 1) as usize };
-        (start..self.ends.at(i) as usize).map(|header| {
+        let range = if self.ends.is_empty() { 0..0 } else { self.end(i)..self.end(i + 1) };
+        range.map(|header| {
             let name = self.names.get(header).unwrap_or_default();
             (std::str::from_utf8(name).unwrap_or_default(), self.values.get(header))
         })
     }
 
+    /// Where the headers of the first `records` records end, in a column that is not empty.
+    fn end(&self, records: usize) -> usize {
+        if records == 0 { 0 } else { self.ends.at(records - 1) as usize }
+    }
+
+    /// Keeps the headers of the first `records` records. A column that says nothing stays one.
     pub(crate) fn truncate(&mut self, records: usize) {
-        let headers = if records == 0 { 0 } else { self.ends.at(records - 1) as usize };
+        if self.ends.is_empty() {
+            return;
+        }
+        let headers = self.end(records);
         self.ends.truncate(records);
         self.names.truncate(headers);
         self.values.truncate(headers);
@@ -301,6 +310,27 @@ mod tests {
         blobs.truncate(2);
         assert_eq!(blobs.iter().collect::<Vec<_>>(), entries[..2]);
         assert_eq!(blobs.data, b"a");
+    }
+
+    #[test]
+    fn headers_are_read_whether_no_record_has_any_or_some_or_all() {
+        let names = |headers: &Headers, i| headers.of(i).map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        let absent = Headers::default();
+        assert!((0..4).all(|i| names(&absent, i).is_empty()));
+        let partly = Headers {
+            ends: U32s::from_iter([0, 2, 2]),
+            names: [Some(&b"a"[..]), Some(b"b")].into_iter().collect(),
+            values: [Some(&b"1"[..]), None].into_iter().collect(),
+        };
+        assert_eq!([0, 1, 2].map(|i| names(&partly, i)), [vec![], vec!["a".to_owned(), "b".to_owned()], vec![]]);
+        let whole = Headers { ends: U32s::from_iter([1, 2]), ..partly.clone() };
+        assert_eq!([0, 1].map(|i| names(&whole, i)), [["a"], ["b"]]);
+        let mut cut = partly;
+        cut.truncate(1);
+        assert_eq!((cut.ends.len(), cut.names.len()), (1, 0));
+        let mut cut = absent;
+        cut.truncate(1);
+        assert_eq!(cut, Headers::default());
     }
 
     #[test]

@@ -279,6 +279,63 @@ fn an_emission_can_state_its_key_time_headers_and_partition_beside_one_that_inhe
     });
 }
 
+/// Passes headers on by naming them, and tells what a timer knows.
+struct Curious {
+    out: Output,
+    later: Timer,
+}
+
+impl Transform for Curious {
+    const NAME: &'static str = "curious";
+    const VERSION: &'static str = "1.0.0";
+
+    fn define(module: &mut Module) -> Self {
+        module.needs_headers().needs_coordinates().needs_seeds();
+        Self { out: module.output("out"), later: module.timer("later") }
+    }
+
+    fn process(&mut self, record: &Record, ctx: &mut Ctx) -> Result<(), Refuse> {
+        let headers: Vec<_> = record.headers().collect();
+        let at = record.coordinates().map_or(-1, |at| at.offset);
+        let seed = record.seed().is_some();
+        let told = format!("{at} {} {seed}", headers.len());
+        ctx.emission(self.out).headers(&headers).bytes(Some(told.as_bytes()));
+        if record.key().is_some() {
+            ctx.set_timer(self.later, record.event_time() + 10);
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, fired: &Fired, ctx: &mut Ctx) -> Result<(), Refuse> {
+        let seed = fired.seed().map(|seed| seed.to_string()).unwrap_or_default();
+        ctx.emit_bytes(self.out, format!("{} {seed}", fired.key_text()).as_bytes());
+        Ok(())
+    }
+}
+
+crate::states!(Curious);
+
+#[test]
+fn what_is_asked_for_is_there_whether_no_record_has_it_or_some_or_all() {
+    let header = || vec![("h".to_owned(), Some(b"v".to_vec()))];
+    for headed in [[false; 4], [true, false, false, true], [false, true, false, false], [true; 4]] {
+        check_every_cut::<Curious>(&[], |host| {
+            for (i, headed) in headed.into_iter().enumerate() {
+                let headers = if headed { header() } else { Vec::new() };
+                let (key, event_time) = ((i % 2 == 0).then(|| b"k".to_vec()), i as i64);
+                host.push_record("input", Pushed { key, event_time, headers, ..Pushed::default() });
+            }
+            let expected = headed.map(usize::from);
+            let found: Vec<usize> = host.outputs("out").iter().map(|out| out.headers.len()).collect();
+            assert_eq!(found, expected);
+            assert_eq!(host.texts("out")[3], format!("3 {} true", expected[3]));
+            host.advance(100);
+            assert!(host.texts("out")[4..].iter().all(|text| text.len() > 2), "{:?}", host.texts("out"));
+            assert_eq!(host.texts("out").len(), 6);
+        });
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Old {
     count: u64,

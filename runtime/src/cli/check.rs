@@ -17,7 +17,7 @@ use super::output::Format;
 pub struct Arguments {
     /// The module (.wasm)
     file: PathBuf,
-    /// Lines of JSON: {"value", "key", "input", "event_time_ns" or "timestamp_ms"}, as `topic consume -o json`
+    /// Lines of JSON: {"value", "key", "headers", "input", "event_time_ns" or "timestamp_ms"}, as `topic consume -o json`
     /// prints them
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
@@ -35,6 +35,7 @@ pub async fn run(arguments: Arguments, format: Format) -> Result<(), Failure> {
         "refused": report.refused,
         "timers_fired": report.timers_fired,
         "cuts": report.cuts,
+        "headers": report.headers,
         "difference": report.difference,
     });
     format.write(&answer, |_| describe(&report))?;
@@ -49,7 +50,7 @@ fn describe(report: &Report) -> String {
         "{} records, {} emitted, {} refused, {} timers fired",
         report.records, report.emitted, report.refused, report.timers_fired
     );
-    report.cuts.iter().for_each(|cut| text.push_str(&format!("\n  {cut}")));
+    report.cuts.iter().chain(&report.headers).for_each(|cut| text.push_str(&format!("\n  {cut}")));
     match &report.difference {
         Some(difference) => text.push_str(&format!("\ndiffers {difference}")),
         None => text.push_str("\nall the same"),
@@ -111,6 +112,8 @@ struct Line {
     event_time_ns: Option<i64>,
     #[serde(default)]
     timestamp_ms: Option<i64>,
+    #[serde(default)]
+    headers: serde_json::Map<String, Value>,
 }
 
 fn samples(path: &Path, declared: &Description) -> Result<Vec<Sample>, Failure> {
@@ -136,12 +139,14 @@ fn sample(line: &[u8], number: i64, declared: &Description) -> Result<Sample, St
     };
     let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned).into_bytes();
     // Without a time, records are a millisecond apart.
+    let header = |(name, value): (String, Value)| (name.into_bytes(), Some(value).filter(|v| !v.is_null()).map(text));
     let from_ms = line.timestamp_ms.unwrap_or(number).saturating_mul(1_000_000);
     Ok(Sample {
         input: input as u8,
         key: line.key.map(String::into_bytes),
         value: line.value.map(text),
         event_time: line.event_time_ns.unwrap_or(from_ms),
+        headers: line.headers.into_iter().map(header).collect(),
     })
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Owns a small host in memory: state as a map, timers as a set, the watermark behind every poll. Runs
 //! the same sample through it again and again, each time in another cut, and names the first thing
-//! that differs. Needs no log and no server. Read [`check`] first.
+//! that differs. A module that asks for headers gets the sample in several dresses: a column that is
+//! empty where nobody has any must not surprise it. Needs no log and no server. Read [`check`] first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::{BEFORE_ALL_TIME, Blobs, EventTime};
+use crate::model::{BEFORE_ALL_TIME, Blobs, EventTime, Headers};
 use crate::wasm::contract::{
     Answer, Context, Coordinates, Description, Guest, GuestError, GuestFactory, Keyed, Moment, NO_POSITION, RecordCall,
     TimerCall,
@@ -28,6 +29,54 @@ pub struct Sample {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub event_time: EventTime,
+    pub headers: Vec<Header>,
+}
+
+/// Name and value.
+pub type Header = (Vec<u8>, Option<Vec<u8>>);
+
+/// Which records of the sample have headers in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dress {
+    AsGiven,
+    None,
+    /// Every second record one of the check's own, where it has none.
+    Some,
+    All,
+}
+
+impl Dress {
+    /// Headers concern nobody but a module that asks for them.
+    fn all(declared: &Description) -> &'static [Self] {
+        if declared.needs.headers { &[Self::AsGiven, Self::None, Self::Some, Self::All] } else { &[Self::AsGiven] }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::AsGiven => None,
+            Self::None => Some("no record with headers"),
+            Self::Some => Some("every second record with headers"),
+            Self::All => Some("every record with headers"),
+        }
+    }
+
+    fn headers(self, i: usize, given: &[Header]) -> Vec<Header> {
+        let own = || vec![(b"forebay-check".to_vec(), Some(i.to_string().into_bytes())), (b"empty".to_vec(), None)];
+        let or_own = || if given.is_empty() { own() } else { given.to_vec() };
+        match self {
+            Self::AsGiven => given.to_vec(),
+            Self::None => Vec::new(),
+            Self::Some if i.is_multiple_of(2) => or_own(),
+            Self::Some => Vec::new(),
+            Self::All => or_own(),
+        }
+    }
+
+    fn put_on(self, samples: &[Sample]) -> Vec<Sample> {
+        let dressed =
+            |(i, sample): (usize, &Sample)| Sample { headers: self.headers(i, &sample.headers), ..sample.clone() };
+        samples.iter().enumerate().map(dressed).collect()
+    }
 }
 
 /// How a run cuts its calls.
@@ -57,6 +106,8 @@ pub struct Report {
     pub timers_fired: usize,
     /// The cuts that were compared.
     pub cuts: Vec<&'static str>,
+    /// For a module that asks for headers: the sample was compared in each of these dresses too.
+    pub headers: Vec<&'static str>,
     /// What differed, and between which cuts. None = the module is sound on this sample.
     pub difference: Option<String>,
 }
@@ -70,28 +121,52 @@ pub fn check(
     parameters: &[(String, String)],
     samples: &[Sample],
 ) -> Result<Report, String> {
-    let mut first: Option<Outcome> = None;
     let mut report = Report { records: samples.len(), ..Report::default() };
-    for cut in CUTS {
-        let outcome = Run::new(factory, parameters, samples, cut).and_then(Run::all);
-        let outcome = outcome.map_err(|error| format!("{}: the module {error}", cut.name))?;
-        report.cuts.push(cut.name);
-        match &first {
-            Some(first) => {
-                if let Some(difference) = first.difference(&outcome) {
-                    report.difference = Some(format!("in {} and in {}: {difference}", CUTS[0].name, cut.name));
-                    return Ok(report);
-                }
-            }
-            None => {
-                report.emitted = outcome.emitted.len();
-                report.refused = outcome.refused.len();
-                report.timers_fired = outcome.timers_fired;
-                first = Some(outcome);
-            }
+    for &dress in Dress::all(factory.description()) {
+        let dressed = dress.put_on(samples);
+        report.headers.extend(dress.name());
+        let found = compare_cuts(factory, parameters, &dressed, &mut report);
+        let of_dress = |found: String| match dress.name() {
+            Some(name) => format!("{name}, {found}"),
+            None => found,
+        };
+        report.difference = found.map_err(of_dress)?.map(of_dress);
+        if report.difference.is_some() {
+            break;
         }
     }
     Ok(report)
+}
+
+/// The first difference between two cuts of one sample. Counts of the first sample go to the report.
+fn compare_cuts(
+    factory: &dyn GuestFactory,
+    parameters: &[(String, String)],
+    samples: &[Sample],
+    report: &mut Report,
+) -> Result<Option<String>, String> {
+    let mut first: Option<Outcome> = None;
+    let is_first_sample = report.cuts.is_empty();
+    for cut in CUTS {
+        let outcome = Run::new(factory, parameters, samples, cut).and_then(Run::all);
+        let outcome = outcome.map_err(|error| format!("{}: the module {error}", cut.name))?;
+        if is_first_sample {
+            report.cuts.push(cut.name);
+        }
+        let Some(first) = &first else {
+            if is_first_sample {
+                report.emitted = outcome.emitted.len();
+                report.refused = outcome.refused.len();
+                report.timers_fired = outcome.timers_fired;
+            }
+            first = Some(outcome);
+            continue;
+        };
+        if let Some(difference) = first.difference(&outcome) {
+            return Ok(Some(format!("in {} and in {}: {difference}", CUTS[0].name, cut.name)));
+        }
+    }
+    Ok(None)
 }
 
 /// Where a record came from.
@@ -108,6 +183,8 @@ struct Emission {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     event_time: EventTime,
+    headers: Vec<Header>,
+    partition: i32,
 }
 
 type StateKey = (u8, Vec<u8>);
@@ -234,7 +311,7 @@ impl<'a> Run<'a> {
         call.values = samples.iter().map(|sample| sample.value.as_deref()).collect();
         call.event_times = samples.iter().map(|sample| sample.event_time).collect();
         if self.declared.needs.headers {
-            call.headers = Some(Default::default());
+            call.headers = Some(headers(samples));
         }
         if self.declared.needs.coordinates {
             let (partitions, offsets) = (vec![0; samples.len()], (from as i64..to as i64).collect());
@@ -252,6 +329,7 @@ impl<'a> Run<'a> {
                 key: self.samples[i].key.clone(),
                 value: self.samples[i].value.clone(),
                 event_time: self.samples[i].event_time,
+                headers: self.samples[i].headers.clone(),
             })
             .collect();
         self.take(&answer, &origins, &call.keyed);
@@ -307,6 +385,7 @@ impl<'a> Run<'a> {
             key: Some(key.clone()),
             value: None,
             event_time: *time,
+            headers: Vec::new(),
         };
         let origins: Vec<Origin> = due.iter().map(origin).collect();
         self.take(&answer, &origins, &call.keyed);
@@ -339,6 +418,11 @@ impl<'a> Run<'a> {
                 key: or(&emitted.keys, &origin.key),
                 value: or(&emitted.values, &origin.value),
                 event_time: emitted.event_times.get(i).copied().unwrap_or(origin.event_time),
+                headers: emitted
+                    .headers
+                    .as_ref()
+                    .map_or_else(|| origin.headers.clone(), |headers| headers_of(headers, i)),
+                partition: emitted.partitions.get(i).copied().unwrap_or(-1),
             });
         }
         for refusal in &answer.refusals {
@@ -376,6 +460,21 @@ struct Origin {
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     event_time: EventTime,
+    headers: Vec<Header>,
+}
+
+/// As the host builds them: nothing at all where no record of the call has a header.
+fn headers(samples: &[Sample]) -> Headers {
+    let mut column = Headers::default();
+    for (record, sample) in samples.iter().enumerate() {
+        sample.headers.iter().for_each(|(name, value)| column.push(name, value.as_deref()));
+        column.end_record(record);
+    }
+    column
+}
+
+fn headers_of(headers: &Headers, i: usize) -> Vec<Header> {
+    headers.of(i).map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect()
 }
 
 /// The distinct keys, and per entry the slot of its own.

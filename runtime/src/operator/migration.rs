@@ -9,6 +9,7 @@ use super::module::ModuleRef;
 use crate::model::{Blobs, Digest};
 use crate::state::{Cursor, Gathered, TaskState};
 use crate::wasm::contract::{Guest, GuestError, Migration, StateDecl};
+use crate::wasm::{Limits, check_migration};
 
 /// Values brought to another version in one call.
 pub const MIGRATION_BATCH: usize = 256;
@@ -39,7 +40,7 @@ impl Migrator {
     }
 
     /// # Errors
-    /// [`GuestError::Migration`] with the position within `values`; any other failure of a call.
+    /// [`GuestError::Migration`] with a position within `values`; any other failure of a call.
     pub fn migrate(
         &mut self,
         state: &str,
@@ -55,12 +56,8 @@ impl Migrator {
             });
         };
         let migration = Migration { state: position, from_version: from, to_version: to, keys, values };
-        let migrated = self.guest.migrate(&migration)?;
-        if migrated.len() != migration.values.len() {
-            let (sent, back) = (migration.values.len(), migrated.len());
-            return Err(GuestError::Answer(format!("migrate was given {sent} values and answered {back}")));
-        }
-        Ok(migrated)
+        // Checked here once more: whoever reads the answer uses its positions, and a native guest has nobody else.
+        check_migration(self.guest.migrate(&migration), &migration, &Limits::default())
     }
 }
 
@@ -198,7 +195,10 @@ fn replace(values: &mut Blobs, positions: &[usize], new: &Blobs) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::wasm::contract::{Answer, Context, Description, GuestFactory, Moment, RecordCall, TimerCall};
 
     fn declared(version: u32, reads: &[u32], reverts_to: &[u32]) -> Vec<StateDecl> {
         vec![StateDecl {
@@ -219,6 +219,52 @@ mod tests {
         assert_eq!(migrates(&v2, "depth", 3, 2), None);
         assert_eq!(migrates(&v2, "other", 1, 2), None);
         assert_eq!(migrates(&declared(1, &[], &[]), "depth", 2, 1), None);
+    }
+
+    /// Answers `migrate` as it was told to.
+    struct Told(Result<Blobs, GuestError>);
+
+    impl Guest for Told {
+        fn process(&mut self, _: Moment, _: &RecordCall) -> Result<Answer, GuestError> {
+            Ok(Answer::default())
+        }
+        fn on_timer(&mut self, _: Moment, _: &TimerCall) -> Result<Answer, GuestError> {
+            Ok(Answer::default())
+        }
+        fn migrate(&mut self, _: &Migration) -> Result<Blobs, GuestError> {
+            self.0.clone()
+        }
+    }
+
+    struct Nothing(Arc<Description>);
+
+    impl GuestFactory for Nothing {
+        fn description(&self) -> &Arc<Description> {
+            &self.0
+        }
+        fn instantiate(&self, _: &Context) -> Result<Box<dyn Guest>, GuestError> {
+            Ok(Box::new(Told(Ok(Blobs::new()))))
+        }
+    }
+
+    fn migrated(told: Result<Blobs, GuestError>) -> Result<Blobs, GuestError> {
+        let description = Description { states: declared(2, &[1], &[]), ..Description::default() };
+        let factory = Arc::new(Nothing(Arc::new(description)));
+        let digest = Digest([0; 32]);
+        let module = ModuleRef { name: "m".into(), version: "2".into(), digest, factory, parameters: Vec::new() };
+        let two = || -> Blobs { [Some(&b"a"[..]), Some(b"b")].into_iter().collect() };
+        Migrator::new(module, Box::new(Told(told))).migrate("depth", 1, 2, two(), two())
+    }
+
+    #[test]
+    fn a_failure_that_names_a_value_which_never_came_is_a_wrong_answer() {
+        let failure = |value_index| Err(GuestError::Migration { value_index, message: "no depth".into() });
+        assert_eq!(migrated(failure(1)), failure(1));
+        for past in [2, 3, u32::MAX] {
+            let Err(GuestError::Answer(found)) = migrated(failure(past)) else { panic!("value {past}") };
+            assert!(found.contains(&format!("it is {past}, only 2 values came")), "{found}");
+        }
+        assert!(matches!(migrated(Ok([None].into_iter().collect())), Err(GuestError::Answer(_))));
     }
 
     #[test]

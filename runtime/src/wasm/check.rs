@@ -316,11 +316,29 @@ impl Emitted {
     }
 }
 
-/// Migrated values: as many as came, and no more bytes than state may take in one call.
-pub fn check_migrated(migrated: &Blobs, migration: &Migration, limits: &Limits) -> Result<(), GuestError> {
-    exactly("migrated values", migrated.len(), migration.values.len())?;
-    let max = limits.bytes_max.max(4 * migration.values.byte_len());
-    at_most("migrated values, bytes", migrated.byte_len(), max)
+/// What `migrate` brought: as many values as came and no more bytes than state may take in one call,
+/// or a failure that names one of the values.
+///
+/// # Errors
+/// The module's own failure, or [`GuestError::Answer`] where it may not be believed.
+pub fn check_migration(
+    told: Result<Blobs, GuestError>,
+    migration: &Migration,
+    limits: &Limits,
+) -> Result<Blobs, GuestError> {
+    let sent = migration.values.len();
+    match told {
+        Ok(migrated) => {
+            exactly("migrated values", migrated.len(), sent)?;
+            let max = limits.bytes_max.max(4 * migration.values.byte_len());
+            at_most("migrated values, bytes", migrated.byte_len(), max)?;
+            Ok(migrated)
+        }
+        Err(GuestError::Migration { value_index, message }) if value_index as usize >= sent => Err(GuestError::Answer(
+            format!("migration-failure.value-index: it is {value_index}, only {sent} values came (it says: {message})"),
+        )),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_code(code: &str) -> bool {

@@ -10,7 +10,7 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{self, Transform, TransformPre, lifecycle_types};
 use super::budget::Exhausted;
-use super::check::check_migrated;
+use super::check::check_migration;
 use super::contract::{
     Answer, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, RecordCall, TimerCall,
 };
@@ -180,8 +180,8 @@ impl Guest for Instance {
                 value_index: failed.value_index,
                 message: printable(&failed.message),
             })
-            .and_then(|values| convert::blobs("migrated values", values))
-            .and_then(|values| check_migrated(&values, migration, &self.settings.answer).map(|()| values));
+            .and_then(|values| convert::blobs("migrated values", values));
+        let migrated = check_migration(migrated, migration, &self.settings.answer);
         self.judged(migrated)
     }
 }

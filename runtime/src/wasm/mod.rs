@@ -22,7 +22,7 @@ mod inspect;
 mod instance;
 mod settings;
 
-pub use check::{Limits, Shape, check_migrated};
+pub use check::{Limits, Shape, check_migration};
 pub use engine::Engine;
 pub use error::{Error, Rejected};
 pub use host::Measurement;

@@ -1,5 +1,6 @@
 //! Real components in a real engine, most of them hostile.
 
+mod answers;
 mod guest;
 mod hostile;
 mod uploads;

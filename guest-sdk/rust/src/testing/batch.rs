@@ -39,13 +39,14 @@ pub(super) fn records<T: Transform>(host: &mut Host<T>, records: &[Waiting]) -> 
 }
 
 pub(super) fn timers<T: Transform>(host: &mut Host<T>, due: &[(i64, u8, Vec<u8>)]) -> TimerBatch {
+    let needs = host.description().needs;
     let (keyed, slots) = gather(host, due.iter().map(|timer| Some(timer.2.as_slice())));
     TimerBatch {
         keyed,
         slots,
         timers: due.iter().map(|timer| timer.1).collect(),
         times: due.iter().map(|timer| timer.0).collect(),
-        seeds: Default::default(),
+        seeds: if needs.seeds { due.iter().map(timer_seed).collect() } else { Default::default() },
     }
 }
 
@@ -81,8 +82,12 @@ fn value<T: Transform>(host: &mut Host<T>, state: usize, key: &[u8]) -> Option<V
     Some(migrated)
 }
 
+/// As the host does: nothing at all where no record of the call has a header.
 fn headers(records: &[Waiting]) -> Headers {
     let mut column = Headers::default();
+    if records.iter().all(|waiting| waiting.record.headers.is_empty()) {
+        return column;
+    }
     for Waiting { record, .. } in records {
         for (name, value) in &record.headers {
             column.names.push(Some(name.as_bytes()));
@@ -93,9 +98,14 @@ fn headers(records: &[Waiting]) -> Headers {
     column
 }
 
+/// The same in every cut: made from nothing but the timer.
+fn timer_seed((time, timer, key): &(i64, u8, Vec<u8>)) -> u64 {
+    key.iter().fold(seed(*time as u64 ^ u64::from(*timer)), |mixed, byte| seed(mixed ^ u64::from(*byte)))
+}
+
 /// Some mixing of the record's number: the same in every cut.
 fn seed(number: u64) -> u64 {
-    let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 31)
 }
 

@@ -96,6 +96,7 @@ fn samples() -> Vec<Sample> {
         key: Some(format!("k{}", i % 13).into_bytes()),
         value: Some(b"x".to_vec()),
         event_time: i * 10,
+        headers: Vec::new(),
     };
     (0..1_000).map(sample).collect()
 }
@@ -113,4 +114,59 @@ fn memory_that_outlives_a_call_is_found_and_the_record_named() {
     let report = check(&Factory::new(true), &[], &samples()).unwrap();
     let difference = report.difference.unwrap();
     assert!(difference.starts_with("in batches of 256 and in batches of 1: emission 1 is record 1"), "{difference}");
+}
+
+/// Copies the headers of every record; `careless` takes one entry per record for granted.
+struct Copier {
+    careless: bool,
+}
+
+impl Guest for Copier {
+    fn process(&mut self, _: Moment, batch: &RecordCall) -> Result<Answer, GuestError> {
+        let headers = batch.headers.clone().unwrap();
+        if self.careless && headers.ends.len() != batch.values.len() {
+            return Err(GuestError::Trap { message: "index out of bounds".into(), last_words: None });
+        }
+        let origins = (0..batch.values.len() as u32).collect();
+        Ok(Answer { emitted: Emitted { origins, headers: Some(headers), ..Emitted::default() }, ..Answer::default() })
+    }
+    fn on_timer(&mut self, _: Moment, _: &TimerCall) -> Result<Answer, GuestError> {
+        Ok(Answer::default())
+    }
+    fn migrate(&mut self, migration: &Migration) -> Result<Blobs, GuestError> {
+        Ok(migration.values.clone())
+    }
+}
+
+struct Copiers {
+    careless: bool,
+    description: Arc<Description>,
+}
+
+impl GuestFactory for Copiers {
+    fn description(&self) -> &Arc<Description> {
+        &self.description
+    }
+    fn instantiate(&self, _: &Context) -> Result<Box<dyn Guest>, GuestError> {
+        Ok(Box::new(Copier { careless: self.careless }))
+    }
+}
+
+fn copiers(careless: bool) -> Copiers {
+    let description = Description {
+        inputs: vec!["in".into()],
+        outputs: vec!["out".into()],
+        needs: Needs { headers: true, ..Needs::default() },
+        ..Description::default()
+    };
+    Copiers { careless, description: Arc::new(description) }
+}
+
+#[test]
+fn a_module_that_asks_for_headers_is_shown_none_some_and_all() {
+    let report = check(&copiers(false), &[], &samples()).unwrap();
+    assert_eq!((report.difference, report.emitted, report.headers.len()), (None, 1_000, 3));
+    let headed = samples().into_iter().map(|sample| Sample { headers: vec![(b"h".to_vec(), None)], ..sample });
+    let refused = check(&copiers(true), &[], &headed.collect::<Vec<_>>()).unwrap_err();
+    assert_eq!(refused, "no record with headers, batches of 256: the module trapped: index out of bounds");
 }

@@ -295,6 +295,46 @@ fn use_as_the_host_does(answer: &Answer, call: &RecordCall) {
     }
 }
 
+/// Three timers, two of key `k` and one of key `l`.
+fn timer_call() -> TimerCall {
+    TimerCall {
+        keyed: call().keyed,
+        slots: vec![0, 1, 0],
+        timers: vec![0, 0, 0],
+        times: vec![0, SECOND, 2 * SECOND],
+        seeds: Vec::new(),
+    }
+}
+
+/// As for records; a timer has no value and no headers to take over.
+fn use_for_timers_as_the_host_does(answer: &Answer, call: &TimerCall) {
+    let emitted = &answer.emitted;
+    for (i, &origin) in emitted.origins.iter().enumerate() {
+        let _ = call.keyed.keys.bytes(call.slots[origin as usize] as usize);
+        let _ = (call.times[origin as usize], call.timers[origin as usize]);
+        let _ = emitted.values.as_ref().map(|values| values.get(i)).expect("a timer's emission has a value");
+        let _ = emitted.keys.as_ref().map(|keys| keys.get(i));
+        let _ = emitted.headers.as_ref().map(|headers| headers.of(i).count());
+        assert!(emitted.outputs.is_empty() || usize::from(emitted.outputs[i]) < declared().outputs.len());
+    }
+    for i in 0..answer.writes.states.len() {
+        let _ = call.keyed.keys.bytes(answer.writes.slots[i] as usize);
+        let _ = (&declared().states[usize::from(answer.writes.states[i])], answer.writes.values.get(i));
+    }
+    for i in 0..answer.timers.timers.len() {
+        let _ = call.keyed.keys.bytes(answer.timers.slots[i] as usize);
+        let _ = (&declared().timers[usize::from(answer.timers.timers[i])], answer.timers.times[i]);
+    }
+    assert!(answer.refusals.iter().all(|refusal| (refusal.record_index as usize) < call.timers.len()));
+}
+
+#[test]
+fn headers_that_no_record_has_may_be_left_empty() {
+    let mut answer = good();
+    answer.emitted.headers = Some(Headers::default());
+    judge(&answer).unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -302,6 +342,28 @@ proptest! {
     fn hostile_answers_are_refused_or_harmless(answer in hostile_answer()) {
         if judge(&answer).is_ok() {
             use_as_the_host_does(&answer, &call());
+        }
+    }
+
+    #[test]
+    fn hostile_answers_to_timers_are_refused_or_harmless(answer in hostile_answer()) {
+        let (declared, call) = (declared(), timer_call());
+        let shape = Shape { keyed_outputs: &[false, true], ..Shape::of_timers(&declared, &call, Limits::default()) };
+        if answer.check(&shape).is_ok() {
+            use_for_timers_as_the_host_does(&answer, &call);
+        }
+    }
+
+    #[test]
+    fn hostile_migrations_are_refused_or_harmless(
+        sent in 0..4_usize, values in entries(), index in prop_oneof![0..4_u32, any::<u32>()], fails in any::<bool>(),
+    ) {
+        let migration = Migration { values: vec![Some(&b"x"[..]); sent].into_iter().collect(), ..Migration::default() };
+        let failure = GuestError::Migration { value_index: index, message: String::new() };
+        match check_migration(if fails { Err(failure) } else { Ok(values) }, &migration, &Limits::default()) {
+            Ok(migrated) => prop_assert_eq!(migrated.len(), sent),
+            Err(GuestError::Migration { value_index, .. }) => prop_assert!((value_index as usize) < sent),
+            Err(error) => prop_assert!(error.is_fault()),
         }
     }
 }

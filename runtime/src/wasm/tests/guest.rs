@@ -27,6 +27,14 @@ pub const OPEN_REFUSES: &str = "
     (i32.store (i32.const 5128) (i32.const 14))
     (i32.const 5120)";
 
+/// Answers an error for a value that never came.
+pub const MIGRATE_FAILS_PAST_THE_END: &str = "
+    (i32.store8 (i32.const 5128) (i32.const 1))
+    (i32.store (i32.const 5132) (i32.const 999))
+    (i32.store (i32.const 5136) (i32.const 512))
+    (i32.store (i32.const 5140) (i32.const 14))
+    (i32.const 5128)";
+
 /// Hands the values back as they came: they lie at 60 of the arguments.
 const MIGRATE_COPIES: &str = "
     (memory.copy (i32.const 5132) (i32.add (local.get $call) (i32.const 60)) (i32.const 24))
@@ -35,13 +43,14 @@ const MIGRATE_COPIES: &str = "
 /// Address 0: zeroes, which is an empty answer.
 const NOTHING: &str = "(i32.const 0)";
 
-const DESCRIPTION: u32 = 8_192;
+pub const DESCRIPTION: u32 = 8_192;
 
 pub struct TestGuest {
     pub pages: u32,
     pub describe: String,
     pub open: String,
     pub process: String,
+    pub on_timer: String,
     pub migrate: String,
     pub functions: String,
     pub description: Described,
@@ -67,6 +76,7 @@ impl Default for TestGuest {
             describe: format!("(i32.const {DESCRIPTION})"),
             open: NOTHING.to_owned(),
             process: NOTHING.to_owned(),
+            on_timer: NOTHING.to_owned(),
             migrate: MIGRATE_COPIES.to_owned(),
             functions: String::new(),
             description: Described {
@@ -93,6 +103,10 @@ impl TestGuest {
         Self { open: body.to_owned(), ..self }
     }
 
+    pub fn on_timer(self, body: &str) -> Self {
+        Self { on_timer: body.to_owned(), ..self }
+    }
+
     pub fn migrate(self, body: &str) -> Self {
         Self { migrate: body.to_owned(), ..self }
     }
@@ -110,7 +124,7 @@ impl TestGuest {
     }
 
     pub fn core_text(&self) -> String {
-        let Self { pages, describe, open, process, migrate, functions, .. } = self;
+        let Self { pages, describe, open, process, on_timer, migrate, functions, .. } = self;
         let description = escaped(&self.description.image());
         format!(
             r#"(module
@@ -135,7 +149,7 @@ impl TestGuest {
     (func (export "forebay:transform/lifecycle@0.1.0#migrate") (param $call i32) (result i32) {migrate})
     (func (export "forebay:transform/lifecycle@0.1.0#view") (param $call i32) (result i32) (i32.const 0))
     (func (export "forebay:transform/processing@0.1.0#process") (param $call i32) (result i32) {process})
-    (func (export "forebay:transform/processing@0.1.0#on-timer") (param $call i32) (result i32) (i32.const 0)))"#
+    (func (export "forebay:transform/processing@0.1.0#on-timer") (param $call i32) (result i32) {on_timer}))"#
         )
     }
 
@@ -162,7 +176,7 @@ pub fn with_wit(text: &str, wit: &str, world: &str) -> Vec<u8> {
 
 impl Described {
     /// `module-description` in canonical ABI form, with what it points to behind it.
-    fn image(&self) -> Vec<u8> {
+    pub fn image(&self) -> Vec<u8> {
         let mut image = Image { bytes: vec![0; 104] };
         image.string(0, self.name);
         image.string(8, "1.2.3");
@@ -213,6 +227,6 @@ impl Image {
     }
 }
 
-fn escaped(bytes: &[u8]) -> String {
+pub fn escaped(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("\\{b:02x}")).collect()
 }
