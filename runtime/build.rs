@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("forebay.v1.descriptors.bin"), descriptors.encode_to_vec())?;
 
     let mut build = tonic_prost_build::configure()
+        .btree_map(".forebay.v1.Task.bad_records")
         .bytes(".forebay.v1.Record")
         .bytes(".forebay.v1.ConsumedRecord")
         .bytes(".forebay.v1.PushModuleRequest");

@@ -125,7 +125,7 @@ impl Bed {
                 from: Origin::Output { operator: 0, output: 0 },
                 timestamp: SinkTimestamp::EventTime,
             }],
-            bad_records: BadRecordPolicy::DeadLetter,
+            bad_records: BadRecordPolicy::DeadLetter.into(),
             dead_letters: self.topic("dead-letters")?,
             changelog: self.topic(CHANGELOG)?,
             settings: job.settings.clone(),
@@ -136,7 +136,7 @@ impl Bed {
     fn source(&self, input: &Input) -> Outcome<SourcePlan> {
         let topic = self.topic(input.topic)?;
         let event_time = match input.event_time {
-            Some((field, unit)) => EventTimeRule::Field { path: FieldPath::parse(field)?, unit },
+            Some((field, unit)) => EventTimeRule::Field { path: FieldPath::parse(field)?, unit, assume_utc: false },
             None => EventTimeRule::RecordTimestamp,
         };
         let codec = SourceCodec { decode: Decode::Json, key: KeyRule::RecordKey, event_time, ..SourceCodec::default() };

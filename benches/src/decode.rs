@@ -19,7 +19,7 @@ pub struct Options {
 pub fn run(setup: &Setup, options: &Options) -> Outcome {
     let batch = orders(options.batch);
     let path = FieldPath::parse;
-    let time = EventTimeRule::Field { path: path("exchange_timestamp")?, unit: TimeUnit::Ms };
+    let time = EventTimeRule::Field { path: path("exchange_timestamp")?, unit: TimeUnit::Ms, assume_utc: false };
     let json = SourceCodec { event_time: time, max_ahead: None, ..SourceCodec::default() };
     let codecs = [
         ("bytes", SourceCodec { decode: Decode::Bytes, event_time: EventTimeRule::RecordTimestamp, ..json.clone() }),
@@ -31,7 +31,7 @@ pub fn run(setup: &Setup, options: &Options) -> Outcome {
     let mut decoded = Decoded::default();
     for run in 0..=setup.runs {
         for ((_, codec), samples) in codecs.iter().zip(&mut samples) {
-            let took = timed(|| (0..options.batches).for_each(|_| codec.decode(&batch, None, &mut decoded)));
+            let took = timed(|| (0..options.batches).for_each(|_| codec.decode(&batch, 0, None, &mut decoded)));
             if run > 0 {
                 samples.push(took.as_nanos() as f64 / (options.batches * options.batch) as f64);
             }

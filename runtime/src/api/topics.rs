@@ -170,7 +170,7 @@ impl Producer {
         for record in &request.records {
             let partition = self.partition(request.partition, record)?;
             let headers = record.headers.iter().map(|header| (header.name.as_bytes(), header.value.as_deref()));
-            let timestamp_ms = record.timestamp_ms.unwrap_or(-1);
+            let timestamp_ms = timestamp(record.timestamp_ms)?;
             let batch = &mut self.batches[partition];
             batch.push_with_headers(-1, timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
         }
@@ -205,6 +205,19 @@ impl Producer {
     fn summary(self) -> ProduceResponse {
         let partitions: Vec<_> = self.written.into_values().collect();
         ProduceResponse { records: partitions.iter().map(|partition| partition.records).sum(), partitions }
+    }
+}
+
+/// Not given: the time of writing, which a log is told by -1. No other number before 1970 is a timestamp, and 0 is what
+/// Kafka's client takes for "now".
+fn timestamp(given_ms: Option<i64>) -> Result<i64, Status> {
+    match given_ms {
+        None => Ok(-1),
+        Some(given_ms @ 1..) => Ok(given_ms),
+        Some(given_ms) => Err(Status::invalid_argument(format!(
+            "produce a record with timestamp {given_ms} ms: Kafka has timestamps from 1 ms after 1970 on; leave it out for \
+             the time of writing"
+        ))),
     }
 }
 

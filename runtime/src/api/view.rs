@@ -173,6 +173,7 @@ fn task(number: u32, view: &TaskView) -> proto::Task {
         positions: positions(&status.positions),
         migrating: status.migrating,
         written_freshness_ns: status.written_freshness_ns,
+        bad_records: status.bad_records.clone().into_iter().collect(),
     }
 }
 

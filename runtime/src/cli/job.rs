@@ -1,5 +1,6 @@
 //! `forebay job`: plan, apply, watch and change jobs.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -150,10 +151,11 @@ fn summary(jobs: &[Job]) -> String {
             sum(|task| task.records_in),
             sum(|task| task.lag),
             sum(|task| task.dead_letters),
+            sum(|task| task.late),
             modules.join(" "),
         ]
     });
-    table(["name", "state", "tasks", "records", "lag", "dead letters", "modules"], rows)
+    table(["name", "state", "tasks", "records", "lag", "dead letters", "late", "modules"], rows)
 }
 
 fn describe(job: &Job) -> String {
@@ -171,14 +173,20 @@ fn describe(job: &Job) -> String {
             task.records_out.to_string(),
             task.lag.to_string(),
             task.dead_letters.to_string(),
+            task.late.to_string(),
             task.traps.to_string(),
             task.restarts.to_string(),
         ]
     });
-    let header = ["task", "phase", "epoch", "watermark", "in", "out", "lag", "dead letters", "traps", "restarts"];
+    let header =
+        ["task", "phase", "epoch", "watermark", "in", "out", "lag", "dead letters", "late", "traps", "restarts"];
     text.push_str(&format!("\n{}", table(header, rows)));
     for task in job.tasks.iter().filter(|task| !task.error.is_empty()) {
         text.push_str(&format!("\ntask {}: {}", task.number, task.error));
+    }
+    let causes = bad_records(job);
+    if !causes.is_empty() {
+        text.push_str(&format!("\nbad records: {causes}"));
     }
     for module in &job.modules {
         text.push_str(&format!("\noperator {}: {}@{} {}", module.operator, module.name, module.version, module.digest));
@@ -187,6 +195,17 @@ fn describe(job: &Job) -> String {
         text.push_str(&format!("\n{}", describe_swap(swap)));
     }
     text
+}
+
+/// How many by each cause, the most frequent first.
+fn bad_records(job: &Job) -> String {
+    let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
+    for (cause, count) in job.tasks.iter().flat_map(|task| &task.bad_records) {
+        *causes.entry(cause).or_default() += count;
+    }
+    let mut causes: Vec<_> = causes.into_iter().collect();
+    causes.sort_by_key(|(cause, count)| (std::cmp::Reverse(*count), *cause));
+    causes.iter().map(|(cause, count)| format!("{count} {cause}")).collect::<Vec<_>>().join(", ")
 }
 
 fn watermark(ns: i64) -> String {

@@ -1,21 +1,21 @@
 //! Bytes to records: whether a value is well-formed, which key it has, when it happened.
 //!
 //! Owns nothing between calls; the buffers belong to [`Decoded`], which the caller keeps. Bad records
-//! leave by the side, with a reason; nothing here reads a clock, so the same record is always judged
-//! the same. Never changes a value: operators get the bytes that the log held.
+//! leave by the side, with a reason. Nothing here reads a clock: the one judgement that needs a present,
+//! whether a time lies ahead of it, is told when the batch was read. Never changes a value: operators get the bytes that the log held.
 //! Read [`SourceCodec::decode`] first; the rules of a spec are in `rules`, the pass over the JSON in `scan`.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::error::Kind;
-use crate::model::{BEFORE_ALL_TIME, Blobs, END_OF_INPUT, EventTime, PartitionBatch, PartitionId, murmur2};
+use crate::model::{BEFORE_ALL_TIME, Blobs, END_OF_INPUT, EventTime, PartitionBatch, PartitionId};
 
 mod rules;
 mod scan;
 mod time;
 
-pub use rules::{Decode, EventTimeRule, FieldPath, KeyRule, TimeUnit};
+pub use rules::{Decode, EventTimeRule, FieldPath, KeyRule, Partitioner, TimeUnit};
 
 /// Why a record was refused: the codes of the dead letters that a source makes.
 pub mod code {
@@ -28,6 +28,18 @@ pub mod code {
     pub const WRONG_PARTITION: &str = "wrong-partition";
     /// Not by a source: what came of the record was refused by the log.
     pub const OUTPUT_REFUSED: &str = "output-refused";
+
+    /// Those that a source may give.
+    pub const OF_SOURCES: [&str; 8] = [
+        MALFORMED_JSON,
+        MISSING_KEY,
+        MISSING_TIME,
+        TIME_OUT_OF_RANGE,
+        NULL_VALUE,
+        OVERSIZED,
+        WRONG_PARTITION,
+        OUTPUT_REFUSED,
+    ];
 }
 
 /// How a source's records are read.
@@ -36,14 +48,22 @@ pub struct SourceCodec {
     pub decode: Decode,
     pub key: KeyRule,
     pub event_time: EventTimeRule,
-    /// An event time further than this ahead of the record's own Kafka timestamp is refused: one such
-    /// record would move the watermark past all that follow. `None` = any is taken.
+    /// An event time further than this ahead of the record's own Kafka timestamp, or of the time at which it is
+    /// read, is refused: one such record would move the watermark past all that follow. `None` = any is taken.
     pub max_ahead: Option<Duration>,
-    /// The same for the past. `None` (history is read again) = any is taken.
+    /// An event time further than this behind the record's own timestamp is refused. `None` (history is read
+    /// again) = any is taken.
     pub max_behind: Option<Duration>,
     /// A longer value is refused alone, before it is parsed.
     pub max_value_bytes: usize,
+    /// By what the topic was spread over its partitions.
+    pub partitioner: Partitioner,
 }
+
+/// How far ahead an event time may be where a spec says nothing: what a clock that runs ahead can cost at most, for
+/// event time goes on by itself when the present has come that far. Brokers refuse timestamps further ahead than an
+/// hour by their own preset, and clocks that are kept at all are nearer by orders of magnitude.
+pub const MAX_AHEAD: Duration = Duration::from_secs(3_600);
 
 impl Default for SourceCodec {
     fn default() -> Self {
@@ -51,9 +71,10 @@ impl Default for SourceCodec {
             decode: Decode::default(),
             key: KeyRule::default(),
             event_time: EventTimeRule::default(),
-            max_ahead: Some(Duration::from_secs(24 * 3_600)),
+            max_ahead: Some(MAX_AHEAD),
             max_behind: None,
             max_value_bytes: 1 << 20,
+            partitioner: Partitioner::default(),
         }
     }
 }
@@ -67,13 +88,16 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Whether Kafka's own partitioner gave `key` this partition, or did so when the topic had fewer. A topic may have
-    /// grown, and still hold what was written before; every count that the tasks divide leads equal keys to one task.
-    fn leads(self, key: &[u8], partition: PartitionId) -> bool {
-        let hash = murmur2::hash(key);
+    /// Whether the record stands where the partitioner put its key, or where it did when the topic had fewer partitions.
+    /// A topic may have grown, and still hold what was written before; every count that the tasks divide leads equal
+    /// keys to one task. Where one task reads all partitions, equal keys meet wherever they are.
+    fn leads(self, partitioner: Partitioner, key: &[u8], partition: PartitionId) -> bool {
+        if self.tasks <= 1 {
+            return true;
+        }
+        let Some(hash) = partitioner.hash(key) else { return true };
         let given_by = |partitions: u32| (hash % partitions) as PartitionId == partition;
-        let step = self.tasks.max(1);
-        given_by(self.partitions) || (1..self.partitions.div_ceil(step)).any(|n| given_by(n * step))
+        given_by(self.partitions) || (1..self.partitions.div_ceil(self.tasks)).any(|n| given_by(n * self.tasks))
     }
 }
 
@@ -93,12 +117,13 @@ impl SourceCodec {
         Ok(())
     }
 
-    /// Judges every record of `batch`. `spread` is given where keyed state hangs on the key: the record must
-    /// then have come from a partition that Kafka's own partitioner gives its key, or equal keys would meet
-    /// in different tasks.
-    pub fn decode(&self, batch: &PartitionBatch, spread: Option<Spread>, out: &mut Decoded) {
+    /// Judges every record of `batch`, which was read at `read_at`. `spread` is given where keyed state hangs on the
+    /// key: the record must then have come from a partition that the source's partitioner gives its key, or equal keys
+    /// would meet in different tasks.
+    pub fn decode(&self, batch: &PartitionBatch, read_at: EventTime, spread: Option<Spread>, out: &mut Decoded) {
         out.reset(self.key != KeyRule::RecordKey);
-        let judge = Judge { codec: self, batch, spread: spread.filter(|spread| spread.partitions > 0) };
+        let spread = spread.filter(|spread| spread.partitions > 0);
+        let judge = Judge { codec: self, batch, read_at, spread };
         for index in 0..batch.len() {
             match judge.record(index) {
                 Ok((key, event_time)) => {
@@ -166,9 +191,12 @@ pub struct Reject {
 
 type Verdict<T> = Result<T, (&'static str, String)>;
 
+const NANOS_PER_MS: i64 = 1_000_000;
+
 struct Judge<'a> {
     codec: &'a SourceCodec,
     batch: &'a PartitionBatch,
+    read_at: EventTime,
     spread: Option<Spread>,
 }
 
@@ -222,16 +250,26 @@ impl<'a> Judge<'a> {
 
     fn check_partition(&self, key: Option<&[u8]>) -> Verdict<()> {
         let (Some(key), Some(spread)) = (key, self.spread) else { return Ok(()) };
-        let found: PartitionId = self.batch.partition;
-        if spread.leads(key, found) {
+        let (found, partitioner, partitions) = (self.batch.partition, self.codec.partitioner, spread.partitions);
+        if spread.leads(partitioner, key, found) {
             return Ok(());
         }
-        let (partitions, expected) = (spread.partitions, murmur2::partition(key, spread.partitions));
+        let other = [Partitioner::Murmur2, Partitioner::Crc32].into_iter().find(|other| *other != partitioner);
+        let remedy = match other.filter(|other| other.partition(key, partitions) == Some(found)) {
+            Some(other) => format!(
+                "{} gives it the one it came from: set `partitioner: {}` on the source if its producers use that",
+                other.name(),
+                other.name()
+            ),
+            None => "repartition the topic by this key, name what its producers use with `partitioner` on the source, \
+                     or read it with `parallelism: 1`"
+                .to_owned(),
+        };
+        let (expected, name) = (partitioner.partition(key, partitions).unwrap_or_default(), partitioner.name());
         Err((
             code::WRONG_PARTITION,
             format!(
-                "the record came from partition {found}, its key belongs to {expected} of {partitions}: \
-                 repartition the topic by this key, or set partitioner=murmur2_random in its producer"
+                "the record came from partition {found}, its key belongs to {expected} of {partitions} by {name}: {remedy}"
             ),
         ))
     }
@@ -240,47 +278,118 @@ impl<'a> Judge<'a> {
         let out_of_range = |found: String| (code::TIME_OUT_OF_RANGE, found);
         let stamp_ms = self.batch.timestamps_ms[index];
         let time = match &self.codec.event_time {
-            EventTimeRule::RecordTimestamp if stamp_ms < 0 => {
-                return Err((code::MISSING_TIME, "the record has no timestamp".to_owned()));
-            }
-            EventTimeRule::RecordTimestamp => Ok(stamp_ms.saturating_mul(1_000_000)),
-            EventTimeRule::Field { path, unit } => {
-                let missing = |found: String| (code::MISSING_TIME, found);
-                let json = field.ok_or_else(|| missing(format!("the value has no field {path}")))?;
-                let text = scan::scalar(json)
-                    .ok_or_else(|| missing(format!("field {path} is {}: expected {unit}", scan::shape(json))))?;
-                match time::nanos(&text, *unit) {
-                    Err(time::Fault::NotATime) => {
-                        return Err(missing(format!("field {path} is {}: expected {unit}", clip(json))));
-                    }
-                    Err(time::Fault::OutOfRange) => Err(clip(json)),
-                    Ok(nanos) => Ok(nanos),
-                }
+            EventTimeRule::RecordTimestamp => self.record_timestamp(stamp_ms)?,
+            EventTimeRule::Field { path, unit, assume_utc } => {
+                self.time_of_field(stamp_ms, field, (path, *unit, *assume_utc))?
             }
         };
-        match time {
-            Ok(time) if time > BEFORE_ALL_TIME && time < END_OF_INPUT => self.within_bounds(time, stamp_ms),
-            Ok(time) => Err(out_of_range(format!("event time {time} ns is kept for the ends of time"))),
-            Err(json) => Err(out_of_range(format!("event time {json} lies outside the years 1678 to 2261"))),
+        if time == BEFORE_ALL_TIME || time == END_OF_INPUT {
+            return Err(out_of_range(format!("event time {time} ns is kept for the ends of time")));
+        }
+        self.within_bounds(time, stamp_ms)
+    }
+
+    fn record_timestamp(&self, stamp_ms: i64) -> Verdict<EventTime> {
+        match stamp_ms {
+            // What Kafka says where there is none.
+            -1 => Err((code::MISSING_TIME, "the record has no timestamp".to_owned())),
+            ..0 => Err((
+                code::TIME_OUT_OF_RANGE,
+                format!(
+                    "the record's timestamp is {stamp_ms} ms: Kafka has none before 1970, so its producer is wrong"
+                ),
+            )),
+            _ => stamp_ms.checked_mul(NANOS_PER_MS).ok_or_else(|| {
+                let found = format!("the record's timestamp {stamp_ms} ms lies outside the years 1678 to 2261");
+                (code::TIME_OUT_OF_RANGE, found)
+            }),
         }
     }
 
+    fn time_of_field(
+        &self,
+        stamp_ms: i64,
+        field: Option<&str>,
+        (path, unit, assume_utc): (&FieldPath, TimeUnit, bool),
+    ) -> Verdict<EventTime> {
+        let missing = |found: String| (code::MISSING_TIME, found);
+        let json = field.ok_or_else(|| missing(format!("the value has no field {path}")))?;
+        let text = scan::scalar(json)
+            .ok_or_else(|| missing(format!("field {path} is {}: expected {unit}", scan::shape(json))))?;
+        let time = match time::nanos(&text, unit, assume_utc) {
+            Err(time::Fault::NotATime) => {
+                return Err(missing(format!("field {path} is {}: expected {unit}", clip(json))));
+            }
+            Err(time::Fault::NoOffset) => {
+                return Err(missing(format!(
+                    "field {path} is {}: it lacks its offset from UTC; write one (`Z`, `+02:00`), or set `assume: UTC` in \
+                     the source's event_time",
+                    clip(json)
+                )));
+            }
+            Err(time::Fault::OutOfRange) => None,
+            Ok(nanos) => Some(nanos),
+        };
+        self.check_unit(stamp_ms, (&text, json), (path, unit), time)?;
+        time.ok_or_else(|| {
+            let found = format!("event time {} lies outside the years 1678 to 2261", clip(json));
+            (code::TIME_OUT_OF_RANGE, found)
+        })
+    }
+
+    /// A number that is years from the record's own timestamp, and within days of it under another unit, is in that unit.
+    fn check_unit(
+        &self,
+        stamp_ms: i64,
+        (text, json): (&str, &str),
+        (path, unit): (&FieldPath, TimeUnit),
+        time: Option<EventTime>,
+    ) -> Verdict<()> {
+        const YEAR: u64 = 365 * 86_400_000_000_000;
+        // Earlier ones are no time at which a record was written, and so nothing to compare with.
+        const YEAR_2000_MS: i64 = 946_684_800_000;
+        let Some(stamp) = stamp_ms.checked_mul(NANOS_PER_MS).filter(|_| stamp_ms >= YEAR_2000_MS) else {
+            return Ok(());
+        };
+        if time.is_some_and(|time| time.abs_diff(stamp) <= YEAR) {
+            return Ok(());
+        }
+        let Some((likelier, meant)) = time::likelier_unit(text, unit, stamp) else { return Ok(()) };
+        let found = time.map_or_else(|| "no time of 64 bits".to_owned(), time::show);
+        Err((
+            code::TIME_OUT_OF_RANGE,
+            format!(
+                "field {path} is {}, under `unit: {}` {found}; it looks like `unit: {}`, then it is {}",
+                clip(json),
+                unit.name(),
+                likelier.name(),
+                time::show(meant)
+            ),
+        ))
+    }
+
     fn within_bounds(&self, time: EventTime, stamp_ms: i64) -> Verdict<EventTime> {
+        let SourceCodec { max_ahead, max_behind, .. } = *self.codec;
+        let refused = |distance: i128, side: &str, bound: Duration| {
+            let bound = bound.as_secs_f64();
+            let seconds = distance / 1_000_000_000;
+            let found = format!("event time {} is {seconds} s {side}, the source takes {bound} s", time::show(time));
+            Err((code::TIME_OUT_OF_RANGE, found))
+        };
+        let beyond = |distance: i128, bound: Option<Duration>| {
+            bound.filter(|bound| distance > 0 && distance.unsigned_abs() > bound.as_nanos())
+        };
+        let of_present = i128::from(time) - i128::from(self.read_at);
+        if let Some(bound) = beyond(of_present, max_ahead) {
+            return refused(of_present, "ahead of the time at which it was read: a clock is wrong", bound);
+        }
         if stamp_ms < 0 {
             return Ok(time);
         }
-        let ahead = i128::from(time) - i128::from(stamp_ms) * 1_000_000;
-        let (bound, side) =
-            if ahead > 0 { (self.codec.max_ahead, "ahead of") } else { (self.codec.max_behind, "behind") };
-        match bound {
-            Some(bound) if ahead.unsigned_abs() > bound.as_nanos() => Err((
-                code::TIME_OUT_OF_RANGE,
-                format!(
-                    "event time is {} s {side} the record's timestamp, the source takes {} s",
-                    ahead.unsigned_abs() / 1_000_000_000,
-                    bound.as_secs_f64()
-                ),
-            )),
+        let ahead = i128::from(time) - i128::from(stamp_ms) * i128::from(NANOS_PER_MS);
+        match (beyond(ahead, max_ahead), beyond(-ahead, max_behind)) {
+            (Some(bound), _) => refused(ahead, "ahead of the record's timestamp", bound),
+            (_, Some(bound)) => refused(-ahead, "behind the record's timestamp", bound),
             _ => Ok(time),
         }
     }
@@ -309,7 +418,10 @@ fn clip(json: &str) -> String {
 pub enum Error {
     #[error("take field {field} of a source with `decode: bytes`: bytes have no fields; set `decode: json`")]
     NoFields { field: FieldPath },
-    #[error("read field path `{path}`: {found}; write names with a dot between them, `\\.` for a dot in a name")]
+    #[error(
+        "read field path `{path}`: {found}; write names with a dot between them, `[0]` for an item of an array, `\\.` and \
+         `\\[` for these in a name"
+    )]
     FieldPath { path: String, found: &'static str },
 }
 

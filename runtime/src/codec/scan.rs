@@ -7,14 +7,16 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::rules::Segment;
 
 /// How many fields one pass looks for.
 const FIELDS: usize = 2;
 
-/// Per field the names that lead to it; empty = not wanted.
-pub(super) type Wanted<'p> = [&'p [Box<str>]; FIELDS];
+/// Per field the steps that lead to it; empty = not wanted.
+pub(super) type Wanted<'p> = [&'p [Segment]; FIELDS];
 
 /// The raw JSON of each wanted field that is there. Of fields named twice the last one counts, as it
 /// does in a tree.
@@ -24,11 +26,18 @@ pub(super) type Wanted<'p> = [&'p [Box<str>]; FIELDS];
 pub(super) fn pick<'v>(text: &'v str, wanted: Wanted<'_>) -> Result<[Option<&'v str>; FIELDS], serde_json::Error> {
     let mut found = [None; FIELDS];
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let is_object = text.trim_start_matches([' ', '\n', '\t', '\r']).starts_with('{');
-    if is_object && wanted.iter().any(|path| !path.is_empty()) {
-        deserializer.deserialize_map(Object { wanted, found: &mut found })?;
-    } else {
-        IgnoredAny::deserialize(&mut deserializer)?;
+    let first = text.trim_start_matches([' ', '\n', '\t', '\r']).as_bytes().first();
+    let leads = |into: fn(&Segment) -> bool| wanted.iter().any(|path| path.first().is_some_and(into));
+    match first {
+        Some(b'{') if leads(|step| matches!(step, Segment::Name(_))) => {
+            deserializer.deserialize_map(Object { wanted, found: &mut found })?;
+        }
+        Some(b'[') if leads(|step| matches!(step, Segment::Item(_))) => {
+            deserializer.deserialize_seq(Array { wanted, found: &mut found })?;
+        }
+        _ => {
+            IgnoredAny::deserialize(&mut deserializer)?;
+        }
     }
     deserializer.end()?;
     Ok(found)
@@ -76,14 +85,54 @@ impl<'v> Visitor<'v> for Object<'_, '_, 'v> {
             }
             let value = map.next_value::<&'v RawValue>()?.get();
             for field in (0..FIELDS).filter(|&field| leads_to[field]) {
-                self.found[field] = match &self.wanted[field][1..] {
-                    [] => Some(value),
-                    inner => pick(value, std::array::from_fn(|f| if f == field { inner } else { &[] }))
-                        .map_err(serde::de::Error::custom)?[field],
-                };
+                self.found[field] = inside(value, &self.wanted, field)?;
             }
         }
         Ok(())
+    }
+}
+
+struct Array<'p, 'f, 'v> {
+    wanted: Wanted<'p>,
+    found: &'f mut [Option<&'v str>; FIELDS],
+}
+
+impl<'v> Visitor<'v> for Array<'_, '_, 'v> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'v>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut number = 0;
+        let is_wanted =
+            |field: usize, number| matches!(self.wanted[field].first(), Some(Segment::Item(item)) if *item == number);
+        loop {
+            if !(0..FIELDS).any(|field| is_wanted(field, number)) {
+                if items.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(());
+                }
+            } else if let Some(value) = items.next_element::<&'v RawValue>()? {
+                for field in (0..FIELDS).filter(|&field| is_wanted(field, number)) {
+                    self.found[field] = inside(value.get(), &self.wanted, field)?;
+                }
+            } else {
+                return Ok(());
+            }
+            number += 1;
+        }
+    }
+}
+
+/// What the rest of a field's path leads to, inside the value that its first step led to.
+fn inside<'v, E: serde::de::Error>(value: &'v str, wanted: &Wanted<'_>, field: usize) -> Result<Option<&'v str>, E> {
+    match &wanted[field][1..] {
+        [] => Ok(Some(value)),
+        inner => {
+            let wanted = std::array::from_fn(|f| if f == field { inner } else { &[] });
+            Ok(pick(value, wanted).map_err(E::custom)?[field])
+        }
     }
 }
 
@@ -108,6 +157,7 @@ impl Visitor<'_> for Name<'_, '_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(std::array::from_fn(|field| self.wanted[field].first().is_some_and(|wanted| **wanted == *name)))
+        let is_wanted = |step: &Segment| matches!(step, Segment::Name(wanted) if **wanted == *name);
+        Ok(std::array::from_fn(|field| self.wanted[field].first().is_some_and(is_wanted)))
     }
 }

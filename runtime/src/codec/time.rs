@@ -9,17 +9,50 @@ use crate::model::EventTime;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     NotATime,
+    /// Date and time of day, but not where: it could be any of 26 hours.
+    NoOffset,
     /// A time, but none that 64-bit nanoseconds since 1970 can hold.
     OutOfRange,
 }
 
-/// Reads a number of `unit` (sign, fraction and exponent allowed, rounded down to nanoseconds) or RFC 3339.
-pub(super) fn nanos(text: &str, unit: TimeUnit) -> Result<EventTime, Fault> {
+/// Reads a number of `unit` (sign, fraction and exponent allowed, rounded down to nanoseconds) or RFC 3339; text without
+/// an offset only where it is to be taken for UTC.
+pub(super) fn nanos(text: &str, unit: TimeUnit, assume_utc: bool) -> Result<EventTime, Fault> {
     if let (Some(unit), Some(number)) = (unit.nanos(), Decimal::parse(text)) {
         return number.scale(unit).ok_or(Fault::OutOfRange);
     }
-    let timestamp: jiff::Timestamp = text.parse().map_err(|_| Fault::NotATime)?;
+    let timestamp = match text.parse::<jiff::Timestamp>() {
+        Ok(timestamp) => timestamp,
+        Err(_) => without_offset(text, assume_utc)?,
+    };
     EventTime::try_from(timestamp.as_nanosecond()).map_err(|_| Fault::OutOfRange)
+}
+
+fn without_offset(text: &str, assume_utc: bool) -> Result<jiff::Timestamp, Fault> {
+    // A date alone is no time, and a zone in brackets is not UTC.
+    if !text.contains(':') || text.contains('[') {
+        return Err(Fault::NotATime);
+    }
+    let time: jiff::civil::DateTime = text.parse().map_err(|_| Fault::NotATime)?;
+    if !assume_utc {
+        return Err(Fault::NoOffset);
+    }
+    jiff::tz::TimeZone::UTC.to_timestamp(time).map_err(|_| Fault::OutOfRange)
+}
+
+/// The unit under which a number is a time near `stamp`, where it is none under `unit`: digits do not come near the
+/// present under two units.
+pub(super) fn likelier_unit(text: &str, unit: TimeUnit, stamp: EventTime) -> Option<(TimeUnit, EventTime)> {
+    const NEAR: u64 = 30 * 86_400_000_000_000;
+    let number = Decimal::parse(text)?;
+    let others = TimeUnit::NUMBERS.into_iter().filter(|other| *other != unit);
+    let mut read = others.filter_map(|other| Some((other, number.scale(other.nanos()?)?)));
+    read.find(|(_, time)| time.abs_diff(stamp) <= NEAR)
+}
+
+/// A time as people read it.
+pub(super) fn show(time: EventTime) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(time)).map_or_else(|_| format!("{time} ns"), |time| time.to_string())
 }
 
 /// (−1)^negative · mantissa · 10^exponent. Digits behind the 19th significant one are dropped: they
@@ -108,7 +141,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, unit: TimeUnit, expected: Result<EventTime, Fault>) {
-        assert_eq!(nanos(text, unit), expected, "{text} {unit}");
+        assert_eq!(nanos(text, unit, false), expected, "{text} {unit}");
     }
 
     #[test]
@@ -147,6 +180,32 @@ mod tests {
     }
 
     #[test]
+    fn a_time_without_an_offset_is_told_from_no_time_and_taken_for_utc_where_that_is_said() {
+        for text in ["2023-11-14T22:13:20.5", "2023-11-14 22:13:20.5"] {
+            check(text, TimeUnit::Ms, Err(Fault::NoOffset));
+            assert_eq!(nanos(text, TimeUnit::Rfc3339, true), Ok(1_700_000_000_500_000_000), "{text}");
+        }
+        assert_eq!(nanos("2023-11-15T00:13:20+02:00", TimeUnit::S, true), Ok(1_700_000_000_000_000_000));
+        for text in ["2023-11-14", "22:13:20", "2023-11-14T22:13:20[Europe/Berlin]", "noon: 12"] {
+            assert_eq!(nanos(text, TimeUnit::S, true), Err(Fault::NotATime), "{text}");
+        }
+        assert_eq!(nanos("9999-12-31T23:59:59", TimeUnit::S, true), Err(Fault::OutOfRange));
+    }
+
+    #[test]
+    fn a_unit_that_brings_the_digits_to_the_present_is_likelier() {
+        let stamp = 1_700_000_000_000_000_000;
+        let likelier = |text, unit| likelier_unit(text, unit, stamp).map(|(unit, _)| unit);
+        assert_eq!(likelier("1700000000", TimeUnit::Ms), Some(TimeUnit::S));
+        assert_eq!(likelier("1700000000123.5", TimeUnit::S), Some(TimeUnit::Ms));
+        assert_eq!(likelier("1700000000123456", TimeUnit::Ns), Some(TimeUnit::Us));
+        assert_eq!(likelier("1700000000123456789", TimeUnit::S), Some(TimeUnit::Ns));
+        assert_eq!(likelier("1600000000", TimeUnit::Ms), None);
+        assert_eq!(likelier("1700000000", TimeUnit::S), None);
+        assert_eq!(likelier("soon", TimeUnit::S), None);
+    }
+
+    #[test]
     fn what_is_no_time_is_called_so() {
         for text in ["", "-", "abc", "12a", "1.", ".5", "1e", "1e+", "+1", "0x10", "noon", "2023-11-14"] {
             check(text, TimeUnit::S, Err(Fault::NotATime));
@@ -156,13 +215,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_is_too_strange(text in ".{0,40}") {
-            let _ = nanos(&text, TimeUnit::S);
-            let _ = nanos(&text, TimeUnit::Ns);
+            let _ = nanos(&text, TimeUnit::S, true);
+            let _ = nanos(&text, TimeUnit::Ns, false);
         }
 
         #[test]
         fn whole_nanoseconds_come_back_as_they_were(time in proptest::num::i64::ANY) {
-            proptest::prop_assert_eq!(nanos(&time.to_string(), TimeUnit::Ns), Ok(time));
+            proptest::prop_assert_eq!(nanos(&time.to_string(), TimeUnit::Ns, false), Ok(time));
         }
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::modules::{self, Modules};
-use super::plan::{Facts, FoundModule, Graph, Refusal, module_ref, plan};
+use super::plan::{Facts, FoundModule, Graph, Refusal, is_internal, module_ref, plan, source_codec};
 use super::record::{JobRecord, ModuleId, SourceRecord};
-use super::spec::JobSpec;
+use super::sample::{self, KeySample};
+use super::spec::{JobSpec, KeySpec, SourceSpec};
 use super::start;
 use super::store::{Store, View};
 use crate::error::Kind;
@@ -29,6 +30,7 @@ pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Module
         facts.job = Some(job.clone());
     } else {
         facts.refused_starts = refused_starts(spec, &facts.topics, clusters.home().as_ref())?;
+        facts.samples = samples(spec, &facts.topics, clusters.home().as_ref());
     }
     Ok(facts)
 }
@@ -117,6 +119,17 @@ fn refused_starts(spec: &JobSpec, topics: &BTreeMap<String, TopicInfo>, log: &dy
         }
     }
     Ok(refused)
+}
+
+/// What the topics of sources with a key hold at present.
+fn samples(spec: &JobSpec, topics: &BTreeMap<String, TopicInfo>, log: &dyn Log) -> BTreeMap<String, KeySample> {
+    let sources = spec.sources.iter().filter(|source| source.key != KeySpec::None && !is_internal(&source.topic));
+    let sample = |source: &SourceSpec| {
+        let topic = topics.get(&source.topic).filter(|topic| topic.spec.partitions > 1)?;
+        let sample = sample::keys(source, topic, &source_codec(source).ok()?, log)?;
+        Some((source.id.clone(), sample))
+    };
+    sources.filter_map(sample).collect()
 }
 
 /// Finds the modules that the headers of one job's tasks name, with the parameters of its spec.

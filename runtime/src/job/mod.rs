@@ -14,6 +14,7 @@ pub mod plan;
 pub mod record;
 mod restart;
 pub mod running;
+mod sample;
 mod scalar;
 pub mod spec;
 mod start;

@@ -13,10 +13,11 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use diff::{Fate, PlannedState, compare_states};
-pub use graph::{Graph, ResolvedOperator, ResolvedSink, ResolvedSource};
-pub use tasks::{Names, task_plans};
+pub use graph::{Graph, ResolvedOperator, ResolvedSink, ResolvedSource, is_internal};
+pub use tasks::{Names, source_codec, task_plans};
 
 use super::record::{Desired, JobRecord, ModuleId};
+use super::sample::KeySample;
 use super::spec::{JobSpec, SinkSpec};
 use crate::log::TopicInfo;
 use crate::model::Digest;
@@ -51,6 +52,8 @@ pub struct Facts {
     pub running: BTreeMap<Digest, Arc<Description>>,
     /// Why a new job cannot start where it is told to.
     pub refused_starts: Vec<Refusal>,
+    /// Per source of a new job what its topic holds, where that could be looked at.
+    pub samples: BTreeMap<String, KeySample>,
 }
 
 impl Facts {

@@ -8,7 +8,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::spec::{EventTimeField, EventTimeSpec};
+use super::spec::{AssumeSpec, EventTimeField, EventTimeSpec, UnitSpec};
+use crate::codec::MAX_AHEAD;
 
 const UNITS: [(&str, u64); 6] = [
     ("ns", 1),
@@ -112,22 +113,74 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
+/// An event time as a map: with `field` and `unit`, or only a bound for the record's timestamp.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventTimeMap {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<UnitSpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    assume: Option<AssumeSpec>,
+    #[serde(with = "duration", default = "max_ahead")]
+    max_ahead: Duration,
+    #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    max_behind: Option<Duration>,
+}
+
+fn max_ahead() -> Duration {
+    MAX_AHEAD
+}
+
+impl TryFrom<EventTimeMap> for EventTimeSpec {
+    type Error = &'static str;
+
+    fn try_from(map: EventTimeMap) -> Result<Self, &'static str> {
+        let EventTimeMap { field, unit, assume, max_ahead, max_behind } = map;
+        match (field, unit) {
+            (Some(field), Some(unit)) => Ok(Self::Field(EventTimeField { field, unit, assume, max_ahead, max_behind })),
+            (Some(_), None) => Err("missing field `unit`: what a number in the field counts (s, ms, us, ns, rfc3339)"),
+            (None, Some(_)) => Err("missing field `field`: `unit` says what a number in it counts"),
+            (None, None) if assume.is_some() => Err("missing field `field`: `assume` says what text in it means"),
+            (None, None) if max_behind.is_some() => {
+                Err("missing field `field`: `max_behind` compares a field with the record's timestamp")
+            }
+            (None, None) => Ok(Self::RecordTimestamp { max_ahead }),
+        }
+    }
+}
+
+impl From<&EventTimeSpec> for EventTimeMap {
+    fn from(spec: &EventTimeSpec) -> Self {
+        match spec.clone() {
+            EventTimeSpec::RecordTimestamp { max_ahead } => {
+                Self { field: None, unit: None, assume: None, max_ahead, max_behind: None }
+            }
+            EventTimeSpec::Field(EventTimeField { field, unit, assume, max_ahead, max_behind }) => {
+                Self { field: Some(field), unit: Some(unit), assume, max_ahead, max_behind }
+            }
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for EventTimeSpec {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct WordOrMap;
         impl<'de> Visitor<'de> for WordOrMap {
             type Value = EventTimeSpec;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("`record-timestamp`, or a map with `field` and `unit`")
+                f.write_str("`record-timestamp`, or a map with `field` and `unit`, or with `max_ahead`")
             }
             fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<EventTimeSpec, E> {
                 match word {
-                    "record-timestamp" => Ok(EventTimeSpec::RecordTimestamp),
+                    "record-timestamp" => Ok(EventTimeSpec::default()),
                     other => Err(E::unknown_variant(other, &["record-timestamp"])),
                 }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<EventTimeSpec, A::Error> {
-                EventTimeField::deserialize(MapAccessDeserializer::new(map)).map(EventTimeSpec::Field)
+                let map = EventTimeMap::deserialize(MapAccessDeserializer::new(map))?;
+                map.try_into().map_err(serde::de::Error::custom)
             }
         }
         from.deserialize_any(WordOrMap)
@@ -136,9 +189,9 @@ impl<'de> Deserialize<'de> for EventTimeSpec {
 
 impl Serialize for EventTimeSpec {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::RecordTimestamp => to.serialize_str("record-timestamp"),
-            Self::Field(field) => field.serialize(to),
+        if *self == Self::default() {
+            return to.serialize_str("record-timestamp");
         }
+        EventTimeMap::from(self).serialize(to)
     }
 }

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 use super::scalar;
-use crate::codec::{Decode, TimeUnit};
-use crate::task::plan::{BadRecordPolicy, SinkTimestamp};
+use crate::codec::{Decode, MAX_AHEAD, Partitioner, TimeUnit};
+use crate::task::plan::{BadRecordPolicies, BadRecordPolicy, SinkTimestamp};
 
 /// A spec is written by hand: one larger than this is something else.
 const MAX_SPEC_BYTES: usize = 1 << 20;
@@ -48,6 +49,8 @@ pub struct SourceSpec {
     pub decode: DecodeSpec,
     #[serde(default)]
     pub key: KeySpec,
+    #[serde(default)]
+    pub partitioner: PartitionerSpec,
     #[serde(default)]
     pub event_time: EventTimeSpec,
     #[serde(default)]
@@ -94,28 +97,67 @@ pub enum KeySpec {
     None,
 }
 
-/// `record-timestamp`, or a map that names the field.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How the producers of a topic choose the partition of a key. It is checked for every record where several tasks keep
+/// state by key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionerSpec {
+    /// Kafka's own, and librdkafka's `murmur2` and `murmur2_random`.
+    #[default]
+    Murmur2,
+    /// librdkafka's own: `consistent`, and its default `consistent_random`.
+    Crc32,
+    /// Any. Then one task has to read the whole topic where state is kept by key.
+    None,
+}
+
+impl From<PartitionerSpec> for Partitioner {
+    fn from(spec: PartitionerSpec) -> Self {
+        match spec {
+            PartitionerSpec::Murmur2 => Self::Murmur2,
+            PartitionerSpec::Crc32 => Self::Crc32,
+            PartitionerSpec::None => Self::None,
+        }
+    }
+}
+
+/// `record-timestamp`, or a map that names the field, or only how far ahead a record's timestamp may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventTimeSpec {
     /// The record's Kafka timestamp.
-    #[default]
-    RecordTimestamp,
+    RecordTimestamp {
+        /// Further ahead of the time at which it is read than this is a bad record: it would carry the watermark with
+        /// it, and one clock that runs ahead would make every other record late.
+        max_ahead: Duration,
+    },
     Field(EventTimeField),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+impl Default for EventTimeSpec {
+    fn default() -> Self {
+        Self::RecordTimestamp { max_ahead: MAX_AHEAD }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventTimeField {
-    /// A field of the JSON value, as a dotted path.
+    /// A field of the JSON value, as a dotted path; `[0]` is an item of an array.
     pub field: String,
     pub unit: UnitSpec,
-    /// Further ahead of the record's own timestamp than this is a bad record: it would carry the
-    /// watermark with it.
-    #[serde(with = "scalar::duration", default = "max_ahead")]
+    /// What text without an offset means. Not given: such a record is a bad one.
+    pub assume: Option<AssumeSpec>,
+    /// Further ahead of the record's own timestamp, or of the time at which it is read, is a bad record: it would carry
+    /// the watermark with it.
     pub max_ahead: Duration,
-    /// Further behind it than this is a bad record. Not given: any age is welcome.
-    #[serde(default, with = "scalar::optional_duration", skip_serializing_if = "Option::is_none")]
+    /// Further behind the record's own timestamp than this is a bad record. Not given: any age is welcome.
     pub max_behind: Option<Duration>,
+}
+
+/// Where a time was written that does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AssumeSpec {
+    #[serde(rename = "UTC")]
+    Utc,
 }
 
 /// What a number in the field counts; text in RFC 3339 is taken under every unit.
@@ -139,10 +181,6 @@ impl From<UnitSpec> for TimeUnit {
             UnitSpec::Rfc3339 => Self::Rfc3339,
         }
     }
-}
-
-fn max_ahead() -> Duration {
-    Duration::from_secs(24 * 3_600)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,6 +271,9 @@ impl From<TimestampSpec> for SinkTimestamp {
 pub struct BadRecordsSpec {
     #[serde(default = "dead_letter")]
     pub policy: BadRecordPolicy,
+    /// Another policy for some causes: `{missing-time: skip}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_code: BTreeMap<String, BadRecordPolicy>,
     /// Not given: `<job>.dead-letters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
@@ -244,7 +285,18 @@ fn dead_letter() -> BadRecordPolicy {
 
 impl Default for BadRecordsSpec {
     fn default() -> Self {
-        Self { policy: dead_letter(), topic: None }
+        Self { policy: dead_letter(), by_code: BTreeMap::new(), topic: None }
+    }
+}
+
+impl BadRecordsSpec {
+    pub fn policies(&self) -> BadRecordPolicies {
+        BadRecordPolicies { otherwise: self.policy, by_code: self.by_code.clone() }
+    }
+
+    /// Some record may become a dead letter.
+    pub fn keeps_letters(&self) -> bool {
+        self.policy == BadRecordPolicy::DeadLetter || self.by_code.values().any(|p| *p == BadRecordPolicy::DeadLetter)
     }
 }
 
@@ -308,8 +360,22 @@ impl Error {
         let message = match error {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("field", field, expected),
             serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
-            other => plain(&other.to_string()),
+            serde_saphyr::Error::NullIntoString { .. } => {
+                "there is no value here: write one, or leave the field out".to_owned()
+            }
+            serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                format!("`{key}` stands here a second time: keep one of the two")
+            }
+            serde_saphyr::Error::DuplicateMappingKey { key: None, .. } => {
+                "a name stands here a second time: keep one of the two".to_owned()
+            }
+            serde_saphyr::Error::InvalidScalar { ty, .. } => format!("this is no {}", kind_of_value(ty)),
+            serde_saphyr::Error::MultipleDocuments { .. } => {
+                "a second document begins here (`---`): a spec is one document".to_owned()
+            }
+            other => UserMessageFormatter.format_message(other).into_owned(),
         };
+        let message = one_line(&message);
         match error.location() {
             Some(at) if at.line() > 0 => Self::At { line: at.line(), column: at.column(), message },
             _ => Self::Whole(message),
@@ -322,14 +388,24 @@ fn unknown(what: &str, found: &str, known: &[&str]) -> String {
     format!("unknown {what} `{found}`{hint} (known: {})", known.join(", "))
 }
 
-/// The parser's message without its own copy of the location.
-fn plain(message: &str) -> String {
-    let first = message.lines().next().unwrap_or_default();
-    let text = first.strip_prefix("error: ").unwrap_or(first);
-    match text.find(" at line ") {
-        Some(end) => text[..end].to_owned(),
-        None => text.to_owned(),
+/// What the parser calls by the names of Rust's types.
+fn kind_of_value(ty: &str) -> &str {
+    match ty {
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "whole number from 0 on (or a greater one than can be)",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "whole number (or a greater one than can be)",
+        "bool" | "boolean" => "`true` or `false`",
+        "f32" | "f64" | "floating point" => "number",
+        other => other,
     }
+}
+
+/// Text of a spec may stand in a message: control characters are shown, not sent.
+fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// Of names that users give: of jobs and their parts, of namespaces, of other clusters. They become parts of topic

@@ -1,12 +1,15 @@
 //! What becomes of a record that cannot be processed: the job's policy, and the dead letter's format.
 //!
 //! Owns the dead letters that wait for the writer. A dead letter is the failing operator's own input
-//! with where it came from and why it failed; it always fits its topic: bytes are cut and marked,
-//! coordinates and cause never. The format is described in `docs/formats/dead-letter.md`.
+//! with where it came from and why it failed. It always fits its topic, whatever became of that: bytes
+//! are cut and marked, and a key is made where the topic needs one; for a letter that the topic refuses
+//! would stop its job. The format is described in `docs/formats/dead-letter.md`.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::header_bytes;
+use crate::log::{TopicRules, header_bytes};
 use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, Headers, PartitionBatch};
 
 use super::flow::Lineage;
@@ -14,8 +17,19 @@ use super::flow::Lineage;
 /// Version of the dead letter's format, in its header `forebay.format`.
 pub const FORMAT: &str = "1";
 
+/// A topic that takes records of this size takes every letter with its whole cause; a plan asks for that.
+pub const LETTER_BYTES_MIN: u32 = 8_192;
+
 const MAX_MESSAGE_BYTES: usize = 1_024;
 const MAX_KEY_BYTES: usize = 4_096;
+/// Causes that are counted apart; a module has at most 64 of its own.
+const MAX_CODES: usize = 128;
+/// For all causes beyond those.
+const OTHER_CODES: &str = "other";
+
+/// Causes that the host gives behind the sources; a module adds its own.
+pub const CODES_OF_OPERATORS: [&str; 7] =
+    ["trap", "deadline", "memory", "wrong-answer", "output-refused", "missing-key", "foreign-key"];
 
 /// What becomes of a record that cannot be processed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +43,25 @@ pub enum BadRecordPolicy {
     Fail,
 }
 
+/// What becomes of bad records by their cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BadRecordPolicies {
+    pub otherwise: BadRecordPolicy,
+    pub by_code: BTreeMap<String, BadRecordPolicy>,
+}
+
+impl BadRecordPolicies {
+    fn of(&self, code: &str) -> BadRecordPolicy {
+        self.by_code.get(code).copied().unwrap_or(self.otherwise)
+    }
+}
+
+impl From<BadRecordPolicy> for BadRecordPolicies {
+    fn from(otherwise: BadRecordPolicy) -> Self {
+        Self { otherwise, by_code: BTreeMap::new() }
+    }
+}
+
 /// A record (or a timer) that failed, where, and why.
 pub struct BadRecord<'a> {
     /// Id of the failing operator; of the source where decoding failed.
@@ -38,6 +71,7 @@ pub struct BadRecord<'a> {
     pub is_timer: bool,
     pub source: Option<&'a str>,
     pub topic: Option<&'a str>,
+    /// The record's own key; for a timer the timer's.
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
     pub headers: (&'a Headers, usize),
@@ -55,44 +89,51 @@ pub struct BadRecord<'a> {
 /// Applies the policy and keeps the epoch's dead letters.
 pub struct BadRecords {
     job: String,
-    policy: BadRecordPolicy,
+    policies: BadRecordPolicies,
     max_record_bytes: usize,
+    needs_key: bool,
     letters: PartitionBatch,
     /// Since the task started: dead-lettered and skipped.
     pub dead_lettered: u64,
     pub skipped: u64,
+    /// Both together by cause.
+    pub by_code: BTreeMap<String, u64>,
 }
 
 impl BadRecords {
     /// `partition` is where this task writes its dead letters.
-    pub fn new(job: &str, policy: BadRecordPolicy, topic: &str, partition: i32, max_record_bytes: u32) -> Self {
+    pub fn new(job: &str, policies: BadRecordPolicies, topic: &str, partition: i32, rules: TopicRules) -> Self {
         Self {
             job: job.to_owned(),
-            policy,
-            max_record_bytes: max_record_bytes as usize,
+            policies,
+            max_record_bytes: rules.max_record_bytes as usize,
+            needs_key: rules.needs_key,
             letters: PartitionBatch::new(topic, partition),
             dead_lettered: 0,
             skipped: 0,
+            by_code: BTreeMap::new(),
         }
     }
 
     /// # Errors
     /// Under [`BadRecordPolicy::Fail`]: the sentence that the task fails with.
     pub fn take(&mut self, bad: &BadRecord<'_>) -> Result<(), String> {
-        match self.policy {
+        match self.policies.of(bad.code) {
             BadRecordPolicy::Fail => {
                 let (place, operator) = (place(bad), bad.operator);
                 let (code, message) = (bad.code, bad.message);
                 Err(format!(
-                    "{operator} refused {place}: {code}: {message}; the job's policy for bad records is `fail`"
+                    "{operator} refused {place}: {code}: {message}; the job's policy for such records is `fail`"
                 ))
             }
             BadRecordPolicy::Skip => {
                 self.skipped += 1;
+                self.count(bad.code);
                 Ok(())
             }
             BadRecordPolicy::DeadLetter => {
                 self.dead_lettered += 1;
+                self.count(bad.code);
                 self.write(bad);
                 Ok(())
             }
@@ -111,24 +152,65 @@ impl BadRecords {
         self.letters.clear();
     }
 
+    fn count(&mut self, code: &str) {
+        let known = self.by_code.len() < MAX_CODES || self.by_code.contains_key(code);
+        let code = if known { code } else { OTHER_CODES };
+        match self.by_code.get_mut(code) {
+            Some(count) => *count += 1,
+            None => drop(self.by_code.insert(code.to_owned(), 1)),
+        }
+    }
+
     fn write(&mut self, bad: &BadRecord<'_>) {
-        let mut headers = self.facts(bad);
-        let of = |(name, value): &(&str, String)| header_bytes(name.as_bytes(), Some(value.as_bytes()));
-        let mut used: usize = headers.iter().map(of).sum();
         let mut cut = Vec::new();
-        let key = bad.key.map(|key| shorten(key, MAX_KEY_BYTES.min(self.max_record_bytes / 8), "key", &mut cut));
-        used += key.map_or(0, <[u8]>::len) + 64;
+        let mut headers = self.facts(bad);
+        self.fit_facts(&mut headers, &mut cut);
+        let mut used: usize = headers.iter().map(fact_bytes).sum::<usize>() + CUT_BYTES;
+        let made_key;
+        let key = match bad.key {
+            None if self.needs_key => {
+                cut.push("key=null".to_owned());
+                made_key = place(bad);
+                Some(made_key.as_bytes())
+            }
+            key => key,
+        };
+        let room = MAX_KEY_BYTES.min(self.max_record_bytes / 8);
+        let key = key.map(|key| shorten(key, room, "key", &mut cut));
+        used += key.map_or(0, <[u8]>::len);
         let kept_headers = self.original_headers(bad, &mut used, &mut cut);
         let room = self.max_record_bytes.saturating_sub(used);
         let value = bad.value.map(|value| shorten(value, room, "value", &mut cut));
-        if !cut.is_empty() {
-            headers.push(("forebay.cut", cut.join(",")));
+        let cut = cut.join(",");
+        if !cut.is_empty() && header_bytes(b"forebay.cut", Some(cut.as_bytes())) <= self.max_record_bytes / 8 {
+            headers.push(("forebay.cut", cut));
         }
         let ours = headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
         self.letters.push_with_headers(-1, -1, key, value, ours.chain(kept_headers));
     }
 
-    /// Coordinates and cause: what is never cut.
+    /// Brings the facts into three quarters of what the topic takes: an eighth each is for the key and for what was cut. A plan sees to it that this never has to be; the topic may
+    /// have got another limit since. The message goes first, then what stands last.
+    fn fit_facts(&self, facts: &mut Vec<(&'static str, String)>, cut: &mut Vec<String>) {
+        let room = self.max_record_bytes / 4 * 3;
+        let all = |facts: &[(&str, String)]| facts.iter().map(fact_bytes).sum::<usize>();
+        let excess = all(facts).saturating_sub(room);
+        if excess == 0 {
+            return;
+        }
+        if let Some((_, message)) = facts.iter_mut().find(|(name, _)| *name == "forebay.message") {
+            cut.push(format!("message={}", message.len()));
+            let kept = message.floor_char_boundary(message.len().saturating_sub(excess));
+            message.truncate(kept);
+        }
+        let before = facts.len();
+        while all(facts) > room && facts.pop().is_some() {}
+        if facts.len() < before {
+            cut.push(format!("facts={}", before - facts.len()));
+        }
+    }
+
+    /// Coordinates and cause, the most important first.
     fn facts(&self, bad: &BadRecord<'_>) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("forebay.format", FORMAT.to_owned()),
@@ -175,6 +257,13 @@ impl BadRecords {
     }
 }
 
+/// Room for the header that says what was cut: its name, and at most five lengths.
+const CUT_BYTES: usize = 160;
+
+fn fact_bytes((name, value): &(&str, String)) -> usize {
+    header_bytes(name.as_bytes(), Some(value.as_bytes()))
+}
+
 fn place(bad: &BadRecord<'_>) -> String {
     match bad.topic {
         Some(topic) => format!("{topic}/{}@{}", bad.lineage.partition, bad.lineage.offset),
@@ -205,6 +294,7 @@ fn shorten_text(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::TimestampBounds;
 
     fn bad<'a>(value: &'a [u8], message: &'a str, headers: &'a Headers) -> BadRecord<'a> {
         BadRecord {
@@ -225,6 +315,14 @@ mod tests {
         }
     }
 
+    fn rules(max_record_bytes: u32, needs_key: bool) -> TopicRules {
+        TopicRules { max_record_bytes, needs_key, timestamps: TimestampBounds::default() }
+    }
+
+    fn keeping(max_record_bytes: u32, needs_key: bool) -> BadRecords {
+        BadRecords::new("job", BadRecordPolicy::DeadLetter.into(), "dlq", 0, rules(max_record_bytes, needs_key))
+    }
+
     fn header(letters: &PartitionBatch, name: &str) -> Option<String> {
         let found = letters.headers.of(0).find(|(n, _)| *n == name.as_bytes());
         found.map(|(_, value)| String::from_utf8(value.unwrap().to_vec()).unwrap())
@@ -233,7 +331,7 @@ mod tests {
     #[test]
     fn a_dead_letter_always_fits_and_says_what_was_cut() {
         let headers = Headers::default();
-        let mut records = BadRecords::new("job", BadRecordPolicy::DeadLetter, "dlq", 0, 2_000);
+        let mut records = keeping(2_000, false);
         let message = "é".repeat(5_000);
         records.take(&bad(&[7; 100_000], &message, &headers)).unwrap();
         assert!(crate::log::record_bytes(records.letters(), 0) <= 2_000);
@@ -246,7 +344,7 @@ mod tests {
         let mut headers = Headers::default();
         headers.push(b"trace", Some(b"abc"));
         headers.end_record(0);
-        let mut records = BadRecords::new("job", BadRecordPolicy::DeadLetter, "dlq", 0, 1 << 20);
+        let mut records = keeping(1 << 20, false);
         records.take(&bad(b"payload", "why", &headers)).unwrap();
         assert_eq!(records.letters().values.get(0), Some(&b"payload"[..]));
         assert_eq!(header(records.letters(), "trace").as_deref(), Some("abc"));
@@ -256,11 +354,84 @@ mod tests {
     #[test]
     fn the_policy_decides_between_keeping_counting_and_stopping() {
         let headers = Headers::default();
-        let mut skip = BadRecords::new("job", BadRecordPolicy::Skip, "dlq", 0, 1_000);
+        let of = |policy: BadRecordPolicy| BadRecords::new("job", policy.into(), "dlq", 0, rules(1_000, false));
+        let mut skip = of(BadRecordPolicy::Skip);
         skip.take(&bad(b"", "why", &headers)).unwrap();
         assert_eq!((skip.skipped, skip.is_empty()), (1, true));
-        let mut fail = BadRecords::new("job", BadRecordPolicy::Fail, "dlq", 0, 1_000);
+        let mut fail = of(BadRecordPolicy::Fail);
         let error = fail.take(&bad(b"", "why", &headers)).unwrap_err();
         assert!(error.contains("orders/3@4711"), "{error}");
+    }
+
+    #[test]
+    fn a_letter_fits_whatever_limit_its_topic_was_given_since() {
+        let mut headers = Headers::default();
+        headers.push(b"trace", Some(&[7; 500]));
+        headers.end_record(0);
+        let message = "é".repeat(5_000);
+        for limit in [0, 1, 10, 60, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000] {
+            for needs_key in [false, true] {
+                let mut records = keeping(limit, needs_key);
+                let long_key = BadRecord { key: Some(&[7; 3_000]), ..bad(&[7; 3_000], &message, &headers) };
+                let no_key = BadRecord { key: None, ..bad(&[7; 3_000], &message, &headers) };
+                for bad in [long_key, no_key] {
+                    records.take(&bad).unwrap();
+                }
+                for i in 0..2 {
+                    let bytes = crate::log::record_bytes(records.letters(), i);
+                    assert!(bytes <= limit as usize, "{bytes} of {limit}, needs a key: {needs_key}");
+                    assert!(!needs_key || records.letters().keys.get(i).is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_letter_with_everything_keeps_its_whole_cause_where_a_plan_lets_it_in() {
+        let headers = Headers::default();
+        let (long, longest) = ("x".repeat(64), "x".repeat(249));
+        let message = "é".repeat(5_000);
+        let bad = BadRecord {
+            operator: &long,
+            input: &long,
+            source: Some(&long),
+            topic: Some(&longest),
+            module: Some(Digest([255; 32])),
+            event_time: Some(EventTime::MIN + 1),
+            watermark: EventTime::MIN + 1,
+            lineage: Lineage { emission: u64::MAX, ..Lineage::source_record(0, i32::MAX, i64::MAX) },
+            code: &long,
+            ..bad(&[7; 100_000], &message, &headers)
+        };
+        let mut records = BadRecords::new(&long, BadRecordPolicies::default(), "dlq", 0, rules(LETTER_BYTES_MIN, true));
+        records.take(&bad).unwrap();
+        assert_eq!(header(records.letters(), "forebay.message").unwrap().len(), 1_024);
+        assert_eq!(header(records.letters(), "forebay.cut").as_deref(), Some("value=100000"));
+    }
+
+    #[test]
+    fn a_letter_without_a_key_is_named_by_its_place_where_the_topic_needs_keys() {
+        let headers = Headers::default();
+        let mut records = keeping(1 << 20, true);
+        records.take(&BadRecord { key: None, ..bad(b"v", "why", &headers) }).unwrap();
+        assert_eq!(records.letters().keys.get(0), Some(&b"orders/3@4711"[..]));
+        assert_eq!(header(records.letters(), "forebay.cut").as_deref(), Some("key=null"));
+    }
+
+    #[test]
+    fn a_cause_may_have_a_policy_of_its_own_and_causes_are_counted_apart() {
+        let headers = Headers::default();
+        let by_code = BTreeMap::from([("no-time".to_owned(), BadRecordPolicy::Skip)]);
+        let policies = BadRecordPolicies { otherwise: BadRecordPolicy::DeadLetter, by_code };
+        let mut records = BadRecords::new("job", policies, "dlq", 0, rules(1 << 20, false));
+        for code in ["no-time", "trap", "no-time"] {
+            records.take(&BadRecord { code, ..bad(b"v", "why", &headers) }).unwrap();
+        }
+        assert_eq!((records.dead_lettered, records.skipped, records.letters().len()), (1, 2, 1));
+        assert_eq!(records.by_code, BTreeMap::from([("no-time".to_owned(), 2), ("trap".to_owned(), 1)]));
+        for i in 0..500 {
+            records.take(&BadRecord { code: &format!("c{i}"), ..bad(b"v", "why", &headers) }).unwrap();
+        }
+        assert!(records.by_code.len() <= MAX_CODES + 1);
     }
 }

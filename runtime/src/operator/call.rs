@@ -48,11 +48,16 @@ impl CallBuilder {
                 };
                 call.slots.push(slot);
             }
-            call.record_keys = None;
-        } else {
-            let keys = call.record_keys.get_or_insert_default();
-            keys.clear();
-            keys.append_range(&flow.keys, range.clone());
+        }
+        // An operator that is not keyed knows no other key.
+        let record_keys = if self.keyed { flow.record_keys() } else { Some(flow.record_keys().unwrap_or(&flow.keys)) };
+        match record_keys {
+            Some(record_keys) => {
+                let keys = call.record_keys.get_or_insert_default();
+                keys.clear();
+                keys.append_range(record_keys, range.clone());
+            }
+            None => call.record_keys = None,
         }
         if flow.inputs[range.clone()].iter().any(|&input| input != 0) {
             call.inputs.extend_from_slice(&flow.inputs[range.clone()]);
@@ -137,12 +142,13 @@ fn seed(operator: u64, lineage: &Lineage) -> u64 {
 mod tests {
     use super::*;
     use crate::model::Headers;
+    use crate::operator::flow::Keys;
 
     fn flow(keys: &[&str]) -> Flow {
         let mut flow = Flow::default();
         for (i, key) in keys.iter().enumerate() {
             let lineage = Lineage::source_record(0, 3, i as i64);
-            flow.push(Some(key.as_bytes()), Some(b"v"), i as i64, (&Headers::default(), 0), 0, lineage);
+            flow.push(Keys::same(Some(key.as_bytes())), Some(b"v"), i as i64, (&Headers::default(), 0), 0, lineage);
         }
         flow
     }
@@ -156,6 +162,52 @@ mod tests {
         builder.records(&flow(&["a", "b", "a", "c", "b"]), 3..5);
         assert_eq!(builder.records.slots, [0, 1]);
         assert_eq!(builder.records.event_times, [3, 4]);
+    }
+
+    #[test]
+    fn a_call_has_the_records_own_keys_where_they_are_not_the_operators() {
+        let mut flow = flow(&["a", "b"]);
+        let mut keyed = CallBuilder::new(true, Needs::default(), 0);
+        keyed.records(&flow, 0..2);
+        assert_eq!(keyed.records.record_keys, None);
+        let apart = Keys { operator: Some(b"c"), record: Some(b"own") };
+        flow.push(apart, None, 0, (&Headers::default(), 0), 0, Lineage::source_record(0, 0, 2));
+        keyed.records(&flow, 1..3);
+        let own: Vec<_> = keyed.records.record_keys.as_ref().unwrap().iter().collect();
+        assert_eq!(own, [Some(&b"b"[..]), Some(b"own")]);
+        assert_eq!(keyed.records.keyed.keys.iter().collect::<Vec<_>>(), [Some(&b"b"[..]), Some(b"c")]);
+        let mut plain = CallBuilder::new(false, Needs::default(), 0);
+        plain.records(&flow, 1..3);
+        assert_eq!(plain.records.record_keys, keyed.records.record_keys);
+    }
+
+    #[test]
+    fn headers_are_there_when_asked_for_whether_no_record_has_any_or_some_or_all() {
+        let needs = Needs { headers: true, ..Needs::default() };
+        let mut builder = CallBuilder::new(true, needs, 0);
+        let of = |builder: &mut CallBuilder, headed: &[bool]| {
+            let mut flow = Flow::default();
+            for (i, headed) in headed.iter().enumerate() {
+                let mut headers = Headers::default();
+                if *headed {
+                    headers.push(b"h", Some(b"v"));
+                }
+                headers.end_record(0);
+                let lineage = Lineage::source_record(0, 0, i as i64);
+                flow.push(Keys::same(Some(b"k")), Some(b"v"), 0, (&headers, 0), 0, lineage);
+            }
+            builder.records(&flow, 0..headed.len());
+            builder.records.headers.clone().unwrap()
+        };
+        assert_eq!(of(&mut builder, &[false; 3]), Headers::default());
+        assert_eq!(of(&mut builder, &[false, true, false]).ends, [0, 1, 1]);
+        assert_eq!(of(&mut builder, &[true; 3]).ends, [1, 2, 3]);
+        assert_eq!(of(&mut builder, &[false; 3]), Headers::default());
+        builder.timers(&[DueTimer { time: 5, timer: 0, key: b"k"[..].into() }]);
+        assert_eq!(
+            (&*builder.timers.slots, &*builder.timers.times, builder.timers.seeds.len()),
+            (&[0][..], &[5][..], 0)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::Error;
 use super::bad_record::BadRecord;
-use super::flow::Lineage;
+use super::flow::{Keys, Lineage};
 use super::outlet::{Outgoing, Outlet, Route};
 use super::transform::{CallContext, CallLimits, Transform};
 use crate::codec::Decoded;
@@ -71,7 +71,10 @@ impl Chain {
         for (position, &i) in decoded.kept.iter().enumerate() {
             let i = i as usize;
             let record = Outgoing {
-                key: decoded.keys.as_ref().map_or_else(|| batch.keys.get(i), |keys| keys.get(position)),
+                keys: Keys {
+                    operator: decoded.keys.as_ref().map_or_else(|| batch.keys.get(i), |keys| keys.get(position)),
+                    record: batch.keys.get(i),
+                },
                 value: batch.values.get(i),
                 headers_of: (&batch.headers, i),
                 header_bytes: batch.headers.of(i).map(|(name, value)| header_bytes(name, value)).sum(),

@@ -31,10 +31,27 @@ impl Lineage {
     }
 }
 
+/// The two keys of a record: by which operators keep state, and which the topic holds. They differ where a source takes
+/// the first from a field, or from nowhere; what an operator emits under a key of its own has that one for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys<'a> {
+    pub operator: Option<&'a [u8]>,
+    pub record: Option<&'a [u8]>,
+}
+
+impl<'a> Keys<'a> {
+    pub fn same(key: Option<&'a [u8]>) -> Self {
+        Self { operator: key, record: key }
+    }
+}
+
 /// A column per property; entry `i` of each belongs to record `i`.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
+    /// By which operators keep state.
     pub keys: Blobs,
+    /// What the topic holds. Empty = the same as `keys` for every record.
+    record_keys: Blobs,
     pub values: Blobs,
     pub event_times: Vec<EventTime>,
     pub headers: Headers,
@@ -54,6 +71,7 @@ impl Flow {
 
     pub fn clear(&mut self) {
         self.keys.clear();
+        self.record_keys.clear();
         self.values.clear();
         self.event_times.clear();
         self.headers.clear();
@@ -64,7 +82,7 @@ impl Flow {
     /// Appends one record; its headers are those of record `headers_of.1` of `headers_of.0`.
     pub fn push(
         &mut self,
-        key: Option<&[u8]>,
+        keys: Keys<'_>,
         value: Option<&[u8]>,
         event_time: EventTime,
         headers_of: (&Headers, usize),
@@ -73,11 +91,28 @@ impl Flow {
     ) {
         headers_of.0.of(headers_of.1).for_each(|(name, value)| self.headers.push(name, value));
         self.headers.end_record(self.lineage.len());
-        self.keys.push(key);
+        if !self.record_keys.is_empty() || keys.operator != keys.record {
+            if self.record_keys.is_empty() {
+                self.record_keys.append_range(&self.keys, 0..self.keys.len());
+            }
+            self.record_keys.push(keys.record);
+        }
+        self.keys.push(keys.operator);
         self.values.push(value);
         self.event_times.push(event_time);
         self.inputs.push(input);
         self.lineage.push(lineage);
+    }
+
+    pub fn keys_of(&self, i: usize) -> Keys<'_> {
+        let operator = self.keys.get(i);
+        let record = if self.record_keys.is_empty() { operator } else { self.record_keys.get(i) };
+        Keys { operator, record }
+    }
+
+    /// What the topic holds, where that is not what `keys` holds for every record.
+    pub fn record_keys(&self) -> Option<&Blobs> {
+        (!self.record_keys.is_empty()).then_some(&self.record_keys)
     }
 
     /// Where the next call ends, if it starts at `start`: at most `max_records`, and no more than
@@ -105,11 +140,31 @@ mod tests {
         let mut flow = Flow::default();
         for size in [10, 10, 500, 10] {
             let lineage = Lineage::source_record(0, 0, 0);
-            flow.push(None, Some(&vec![0; size]), 0, (&Headers::default(), 0), 0, lineage);
+            flow.push(Keys::same(None), Some(&vec![0; size]), 0, (&Headers::default(), 0), 0, lineage);
         }
         assert_eq!(flow.cut(0, 100, 50), 2);
         assert_eq!(flow.cut(2, 100, 50), 3);
         assert_eq!(flow.cut(0, 1, 50), 1);
+    }
+
+    #[test]
+    fn a_record_keeps_its_own_key_beside_that_of_the_operator() {
+        let keys = [
+            Keys::same(Some(&b"a"[..])),
+            Keys { operator: Some(b"field"), record: None },
+            Keys { operator: None, record: Some(b"own") },
+            Keys::same(None),
+        ];
+        let mut flow = Flow::default();
+        for round in 0..2 {
+            assert_eq!(flow.record_keys(), None, "round {round}");
+            for keys in keys {
+                flow.push(keys, None, 0, (&Headers::default(), 0), 0, Lineage::source_record(0, 0, 0));
+                assert_eq!(flow.record_keys().is_some(), flow.len() > 1);
+            }
+            assert_eq!([0, 1, 2, 3].map(|i| flow.keys_of(i)), keys);
+            flow.clear();
+        }
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! of it is taken, so that a record's effects are all or none.
 
 use super::bad_record::BadRecords;
-use super::flow::{Flow, Lineage};
+use super::flow::{Flow, Keys, Lineage};
 use super::sink::{Refused, Sink};
-use crate::model::{EventTime, Headers, murmur2};
+use crate::codec::Partitioner;
+use crate::model::{EventTime, Headers};
 
 /// One place that an output leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +21,13 @@ pub enum Route {
 pub struct Share {
     pub task: u32,
     pub parallelism: u32,
+    /// By which keys come to tasks.
+    pub partitioner: Partitioner,
 }
 
 impl Share {
     pub fn owns(self, key: &[u8]) -> bool {
-        murmur2::hash(key) % self.parallelism == self.task
+        self.parallelism <= 1 || self.partitioner.hash(key).is_some_and(|hash| hash % self.parallelism == self.task)
     }
 }
 
@@ -43,7 +46,7 @@ pub struct Outlet {
 /// A record on its way out, borrowed from the answer or from its origin.
 #[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
-    pub key: Option<&'a [u8]>,
+    pub keys: Keys<'a>,
     pub value: Option<&'a [u8]>,
     pub headers_of: (&'a Headers, usize),
     pub header_bytes: usize,
@@ -67,7 +70,7 @@ impl Outlet {
             match *route {
                 Route::Sink(sink) => self.sinks[sink]
                     .check(
-                        record.key,
+                        record.keys.record,
                         record.value,
                         record.header_bytes,
                         record.event_time,
@@ -83,7 +86,7 @@ impl Outlet {
     }
 
     fn check_key(&self, record: &Outgoing<'_>) -> Result<(), (&'static str, String)> {
-        match record.key {
+        match record.keys.operator {
             None => Err(("missing-key", "a record for a keyed operator has no key".to_owned())),
             Some(key) if !self.share.owns(key) => Err((
                 "foreign-key",
@@ -102,7 +105,7 @@ impl Outlet {
                 Route::Sink(sink) => {
                     let spread = (record.lineage.offset as u64).wrapping_add(record.lineage.partition as u64);
                     self.sinks[sink].push(
-                        record.key,
+                        record.keys.record,
                         record.value,
                         record.headers_of,
                         record.event_time,
@@ -111,7 +114,7 @@ impl Outlet {
                     );
                 }
                 Route::Operator { operator, input } => self.inboxes[operator].push(
-                    record.key,
+                    record.keys,
                     record.value,
                     record.event_time,
                     record.headers_of,

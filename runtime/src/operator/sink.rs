@@ -79,9 +79,12 @@ impl Sink {
         };
         let behind_ms = now_ms.saturating_sub(event_time.div_euclid(NANOS_PER_MS));
         let bounds = self.rules.timestamps;
-        // Kafka's client takes a timestamp of 0 for "now".
+        if event_time < 0 {
+            return refused("lies before 1970 and cannot be a record's timestamp".to_owned());
+        }
         if event_time < NANOS_PER_MS {
-            return refused("lies before the first millisecond of 1970 and cannot be a record's timestamp".to_owned());
+            let why = "lies in the first millisecond of 1970, and Kafka's client takes a timestamp of 0 ms for \"now\"";
+            return refused(why.to_owned());
         }
         if let Some(max) = bounds.max_behind_ms.filter(|max| behind_ms > *max) {
             return refused(format!("lies {behind_ms} ms behind now, and the topic keeps {max} ms"));
@@ -173,6 +176,19 @@ mod tests {
         assert!(sink().check(None, None, 11, 0, -1, 0).is_err());
         assert!(sink().check(None, None, 0, -1, -1, 0).is_err());
         assert!(sink().check(None, None, 0, 0, 4, 0).is_err());
+    }
+
+    #[test]
+    fn times_that_no_record_can_carry_are_refused_for_what_they_are() {
+        let refused = |time| sink().check(None, None, 0, time, -1, 0).unwrap_err().0;
+        assert!(refused(-1).contains("event time -1 ns lies before 1970"), "{}", refused(-1));
+        for time in [0, NANOS_PER_MS - 1] {
+            let found = refused(time);
+            assert!(found.contains("in the first millisecond of 1970") && !found.contains("before 1970"), "{found}");
+        }
+        assert_eq!(sink().check(None, None, 0, NANOS_PER_MS, -1, 0), Ok(()));
+        let now = Sink::new("out", "t", 4, rules(), SinkTimestamp::Now);
+        assert_eq!([-1, 0].map(|time| now.check(None, None, 0, time, -1, 0)), [Ok(()), Ok(())]);
     }
 
     #[test]

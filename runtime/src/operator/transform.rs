@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::Error;
 use super::bad_record::BadRecord;
 use super::call::CallBuilder;
-use super::flow::{Flow, Lineage};
+use super::flow::{Flow, Keys, Lineage};
 use super::migration::Migrations;
 use super::module::ModuleRef;
 use super::outlet::{Outgoing, Outlet, Route};
@@ -339,7 +339,7 @@ impl Transform {
                     is_timer: false,
                     source: source.map(|(id, _)| id.as_str()),
                     topic: source.map(|(_, topic)| topic.as_str()),
-                    key: flow.keys.get(i),
+                    key: flow.keys_of(i).record,
                     value: flow.values.get(i),
                     headers: (&flow.headers, i),
                     event_time: Some(flow.event_times[i]),
@@ -428,21 +428,25 @@ fn for_each_outgoing<E>(
         let origin = origin as usize;
         let number = emitted_by[origin];
         emitted_by[origin] += 1;
-        let (key, value, event_time, own_headers, lineage) = match work {
+        let (own, value, event_time, own_headers, lineage) = match work {
             Work::Records(flow, range) => {
                 let at = range.start + origin;
                 let headers = (&flow.headers, at);
-                (flow.keys.get(at), flow.values.get(at), flow.event_times[at], headers, flow.lineage[at])
+                (flow.keys_of(at), flow.values.get(at), flow.event_times[at], headers, flow.lineage[at])
             }
             Work::Timers(due, range) => {
                 let timer = &due[range.start + origin];
-                (Some(&*timer.key), None, timer.time, (&none, 0), Lineage::timer(timer.time))
+                (Keys::same(Some(&timer.key)), None, timer.time, (&none, 0), Lineage::timer(timer.time))
             }
         };
         let headers_of = emitted.headers.as_ref().map_or(own_headers, |headers| (headers, i));
         let header_bytes = headers_of.0.of(headers_of.1).map(|(n, v)| header_bytes(n, v)).sum();
         let record = Outgoing {
-            key: emitted.keys.as_ref().map_or(key, |keys| keys.get(i)),
+            // A key that is the origin's counts as left out: whether it is written down may hang on the cut of the call.
+            keys: match emitted.keys.as_ref().map(|keys| keys.get(i)) {
+                Some(stated) if stated != own.record => Keys::same(stated),
+                _ => own,
+            },
             value: emitted.values.as_ref().map_or(value, |values| values.get(i)),
             headers_of,
             header_bytes,

@@ -75,6 +75,8 @@ pub struct TaskStatus {
     pub records_out: u64,
     pub dead_letters: u64,
     pub skipped: u64,
+    /// Of both together, how many by each cause.
+    pub bad_records: BTreeMap<String, u64>,
     pub late: u64,
     pub traps: u64,
     pub commits: u64,
@@ -151,6 +153,7 @@ impl Default for TaskStatus {
             records_out: 0,
             dead_letters: 0,
             skipped: 0,
+            bad_records: BTreeMap::new(),
             late: 0,
             traps: 0,
             commits: 0,

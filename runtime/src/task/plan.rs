@@ -5,12 +5,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::codec::SourceCodec;
+use crate::codec::{Partitioner, SourceCodec};
 use crate::error::Kind;
 use crate::log::{TopicInfo, TopicRules};
 use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid};
 pub use crate::operator::ModuleRef;
-pub use crate::operator::bad_record::BadRecordPolicy;
+pub use crate::operator::bad_record::{BadRecordPolicies, BadRecordPolicy, CODES_OF_OPERATORS, LETTER_BYTES_MIN};
 pub use crate::operator::sink::SinkTimestamp;
 use crate::watermark::WatermarkSettings;
 
@@ -26,7 +26,7 @@ pub struct TaskPlan {
     /// In an order in which every operator stands behind those that feed it.
     pub operators: Vec<OperatorPlan>,
     pub sinks: Vec<SinkPlan>,
-    pub bad_records: BadRecordPolicy,
+    pub bad_records: BadRecordPolicies,
     pub dead_letters: TopicRef,
     pub changelog: TopicRef,
     pub settings: TaskSettings,
@@ -131,6 +131,13 @@ pub struct TaskSettings {
 }
 
 impl TaskPlan {
+    /// By what the keys of the task's records were spread. Sources that keep state by key agree on it where there are
+    /// several tasks.
+    pub fn partitioner(&self) -> Partitioner {
+        let mut keyed = self.sources.iter().filter(|source| source.keyed);
+        keyed.next().map_or_else(Partitioner::default, |source| source.codec.partitioner)
+    }
+
     /// Fixed for the life of the job: what fences a predecessor of this task.
     pub fn transactional_id(&self) -> String {
         format!("forebay.{}.{}.{}", self.job.uid, self.stage, self.task)

@@ -535,9 +535,9 @@ fn build_chain(
         transform.reroute(routes_of(plan, modules, index), &keyed);
         transforms.push(transform);
     }
-    let share = Share { task: plan.task, parallelism: plan.parallelism };
+    let share = Share { task: plan.task, parallelism: plan.parallelism, partitioner: plan.partitioner() };
     let outlet =
-        Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan), share, keyed);
+        Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan, rules), share, keyed);
     let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
     let sources = plan.sources.iter().map(|source| (source.id.clone(), source.topic.name.clone())).collect();
     let settings = &plan.settings;
@@ -564,10 +564,11 @@ fn sink(plan: &SinkPlan, rules: &Rules<'_>) -> Sink {
     Sink::new(&plan.id, name, *partitions, *now.unwrap_or(planned), plan.timestamp)
 }
 
-fn bad_records(plan: &TaskPlan) -> BadRecords {
+fn bad_records(plan: &TaskPlan, rules: &Rules<'_>) -> BadRecords {
     let topic = &plan.dead_letters;
+    let now = *rules.get(&(None, topic.name.as_str())).unwrap_or(&topic.rules);
     let partition = (plan.task % topic.partitions.max(1)) as i32;
-    BadRecords::new(&plan.job.name, plan.bad_records, &topic.name, partition, topic.rules.max_record_bytes)
+    BadRecords::new(&plan.job.name, plan.bad_records.clone(), &topic.name, partition, now)
 }
 
 /// Per output of operator `index`, in its module's order, where it leads. The plan's numbers are those

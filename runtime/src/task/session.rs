@@ -132,7 +132,8 @@ impl Session<'_> {
             let (input, source) = self.inputs.accept(&self.around.plan, &self.batch, self.reader.as_ref())?;
             let plan = &self.around.plan.sources[source];
             let spread = Spread { partitions: plan.topic.partitions, tasks: self.around.plan.parallelism };
-            plan.codec.decode(&self.batch, plan.keyed.then_some(spread), &mut self.decoded);
+            let read_at = self.shown_time.max(self.around.clock.now());
+            plan.codec.decode(&self.batch, read_at, plan.keyed.then_some(spread), &mut self.decoded);
             self.condemn(source);
             self.epoch.first = self.epoch.first.or(Some((source, self.batch.partition, self.batch.offsets[0])));
             self.observe(input);
@@ -414,6 +415,7 @@ impl Session<'_> {
             status.records_out += epoch.emitted;
             status.dead_letters = self.chain.outlet.bad.dead_lettered;
             status.skipped = self.chain.outlet.bad.skipped;
+            status.bad_records.clone_from(&self.chain.outlet.bad.by_code);
             status.late = self.late;
             status.traps = self.chain.faults();
             status.commits += 1;

@@ -93,6 +93,10 @@ fn compare_sources(spec: &JobSpec, job: &JobRecord, difference: &mut Difference,
             let found = "the job keeps state by the key that it has now";
             findings.refuse(format!("{place}.key"), found, ANOTHER_JOB);
         }
+        if old.partitioner != source.partitioner && job.parallelism > 1 {
+            let found = "the job's keys are spread over its tasks by the partitioner that it has now";
+            findings.refuse(format!("{place}.partitioner"), found, ANOTHER_JOB);
+        }
         if old.start != source.start {
             difference.changes.push(format!("{place}.start: no effect, the job has positions"));
         }
@@ -169,7 +173,7 @@ fn compare_settings(spec: &JobSpec, job: &JobRecord, difference: &mut Difference
         difference.changes.push("sinks: other sinks".to_owned());
     }
     if spec.bad_records != job.spec.bad_records {
-        difference.changes.push("bad_records: another policy or topic".to_owned());
+        difference.changes.push("bad_records: other policies or another topic".to_owned());
     }
     if spec.consumer_group() != job.spec.consumer_group() {
         let (old, new) = (job.spec.consumer_group(), spec.consumer_group());

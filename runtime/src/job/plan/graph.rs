@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::spec::{
-    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, NAME_MAX, OperatorSpec, SinkSpec, SourceSpec, StartSpec,
-    TimestampSpec, is_name, nearest,
+    DecodeSpec, EventTimeSpec, JobSpec, KeySpec, NAME_MAX, OperatorSpec, PartitionerSpec, SinkSpec, SourceSpec,
+    StartSpec, TimestampSpec, is_name, nearest,
 };
 use super::{Facts, Findings, FoundModule, module_ref};
-use crate::codec::FieldPath;
+use crate::codec::{FieldPath, Partitioner, code};
 use crate::log::{Cleanup, TopicInfo};
 use crate::model::murmur2::KEY_GROUPS;
-use crate::task::plan::{ModuleRef, Origin};
+use crate::task::plan::{CODES_OF_OPERATORS, LETTER_BYTES_MIN, ModuleRef, Origin};
 
 const DEFAULT_PARALLELISM_MAX: u32 = 4;
 /// Positions of inputs and outputs cross to the guest in one byte.
@@ -86,9 +86,11 @@ pub(super) fn resolve(spec: &JobSpec, facts: &Facts, findings: &mut Findings) ->
         .zip(keyed)
         .map(|((spec, topic), keyed)| ResolvedSource { spec: spec.clone(), topic: topic.clone(), keyed })
         .collect();
+    check_codes(spec, &operators, findings);
     warn_of_unread(&sources, &operators, &sinks, findings);
     warn_of_old_times(spec, facts, &operators, &sinks, findings);
     let parallelism = parallelism(spec, &sources, facts, findings)?;
+    warn_of_keys_elsewhere(&sources, parallelism, facts, findings);
     findings.refusals.is_empty().then_some(Graph { parallelism, sources, operators, sinks })
 }
 
@@ -140,7 +142,7 @@ fn check_settings(spec: &JobSpec, findings: &mut Findings) {
         let key = if let KeySpec::Field(field) = &source.key { Some(("key.field", field)) } else { None };
         let time = match &source.event_time {
             EventTimeSpec::Field(time) => Some(("event_time.field", &time.field)),
-            EventTimeSpec::RecordTimestamp => None,
+            EventTimeSpec::RecordTimestamp { .. } => None,
         };
         for (at, field) in key.into_iter().chain(time) {
             if source.decode == DecodeSpec::Bytes {
@@ -177,6 +179,11 @@ fn source_topics<'a>(spec: &JobSpec, facts: &'a Facts, findings: &mut Findings) 
     let mut seen = BTreeSet::new();
     for source in &spec.sources {
         let place = format!("sources[{}].topic", source.id);
+        if is_internal(&source.topic) {
+            let found = format!("topic `{}` is internal", source.topic);
+            findings.refuse(&place, found, "read a topic of your own: what internal ones hold is no output of anybody");
+            continue;
+        }
         if !seen.insert(&source.topic) {
             let found = format!("topic {} is read by another source already", source.topic);
             findings.refuse(&place, found, "feed both operators from one source");
@@ -198,7 +205,20 @@ fn refuse_topic(place: &str, topic: &str, topics: &BTreeMap<String, TopicInfo>, 
 }
 
 fn near_topic<'a>(topic: &str, topics: &'a BTreeMap<String, TopicInfo>) -> Option<&'a str> {
-    nearest(topic, topics.keys().map(String::as_str).filter(|name| !name.starts_with("__forebay.")))
+    nearest(topic, topics.keys().map(String::as_str).filter(|name| !is_internal(name)))
+}
+
+/// Topics that Forebay or Kafka keep for themselves: who reads them reads what is no record, who writes to them breaks
+/// what keeps them.
+pub fn is_internal(topic: &str) -> bool {
+    const KAFKAS: [&str; 5] = [
+        "__consumer_offsets",
+        "__transaction_state",
+        "__share_group_state",
+        "__cluster_metadata",
+        "__remote_log_metadata",
+    ];
+    topic.starts_with("__forebay.") || KAFKAS.contains(&topic)
 }
 
 /// A job that reads what it writes runs for ever; internal topics have one writer each.
@@ -211,10 +231,11 @@ fn check_written_topics(spec: &JobSpec, facts: &Facts, findings: &mut Findings) 
             let found = format!("topic `{topic}` is read by source {} of this job", source.id);
             findings.refuse(&place, found, "write to another topic: the job would read its own output");
         }
-        if topic.starts_with("__forebay.") {
+        if is_internal(topic) {
             findings.refuse(&place, format!("topic `{topic}` is internal"), "write to a topic of your own");
         }
     }
+    check_dead_letters(spec, facts, findings);
     for sink in &spec.sinks {
         if let Some(cluster) = &sink.cluster {
             check_elsewhere(spec, sink, cluster, facts, findings);
@@ -227,9 +248,32 @@ fn check_written_topics(spec: &JobSpec, facts: &Facts, findings: &mut Findings) 
         if sink.topic == dead_letters {
             let found = format!("topic `{dead_letters}` takes the job's dead letters");
             findings.refuse(format!("sinks[{}].topic", sink.id), found, "write to another topic");
-        } else if !facts.topics.contains_key(&sink.topic) {
+        } else if !is_internal(&sink.topic) && !facts.topics.contains_key(&sink.topic) {
             refuse_topic(&format!("sinks[{}].topic", sink.id), &sink.topic, &facts.topics, findings);
         }
+    }
+}
+
+/// A dead letter that its topic does not take would stop the job at the record that it is about.
+fn check_dead_letters(spec: &JobSpec, facts: &Facts, findings: &mut Findings) {
+    let name = spec.dead_letter_topic();
+    let Some(topic) = facts.topics.get(&name).filter(|_| spec.bad_records.keeps_letters()) else { return };
+    let place = "bad_records.topic";
+    if topic.spec.cleanup == Cleanup::Compact {
+        findings.refuse(
+            place,
+            format!("topic `{name}` is compacted: of the dead letters of one key it keeps the newest, and none without a key"),
+            "name a topic with cleanup.policy=delete, or set `policy: skip`",
+        );
+    }
+    if topic.spec.max_record_bytes < LETTER_BYTES_MIN {
+        findings.refuse(
+            place,
+            format!("topic `{name}` takes records of at most {} bytes", topic.spec.max_record_bytes),
+            format!(
+                "raise its max.message.bytes to {LETTER_BYTES_MIN} at least: so much a dead letter's cause may need"
+            ),
+        );
     }
 }
 
@@ -243,8 +287,9 @@ fn check_elsewhere(spec: &JobSpec, sink: &SinkSpec, cluster: &str, facts: &Facts
         let found = format!("this server knows no cluster `{}`", cluster.escape_debug());
         return findings.refuse(place("cluster"), found, remedy);
     };
-    if sink.topic.starts_with("__forebay.") {
-        findings.refuse(place("topic"), format!("topic `{}` is internal", sink.topic), "write to a topic of your own");
+    if is_internal(&sink.topic) {
+        let found = format!("topic `{}` is internal", sink.topic);
+        return findings.refuse(place("topic"), found, "write to a topic of your own");
     }
     let Some(topic) = topics.get(&sink.topic) else {
         let near = near_topic(&sink.topic, topics).map_or(String::new(), |near| format!("did you mean `{near}`? Or "));
@@ -429,6 +474,19 @@ fn keyed_sources(spec: &JobSpec, operators: &[ResolvedOperator], findings: &mut 
     keyed
 }
 
+/// A policy for a cause that nothing gives is a word misspelt.
+fn check_codes(spec: &JobSpec, operators: &[ResolvedOperator], findings: &mut Findings) {
+    let refusals = operators.iter().flat_map(|operator| &operator.module.factory.description().refusal_codes);
+    let ours = code::OF_SOURCES.into_iter().chain(CODES_OF_OPERATORS).map(str::to_owned);
+    let mut known: Vec<String> = ours.chain(refusals.cloned()).collect();
+    known.sort_unstable();
+    known.dedup();
+    for code in spec.bad_records.by_code.keys().filter(|code| !known.contains(code)) {
+        let found = format!("no record of this job is refused as `{}`", code.escape_debug());
+        findings.refuse(format!("bad_records.by_code.{}", code.escape_debug()), found, one_of(code, &known));
+    }
+}
+
 fn feeding_sources(operators: &[ResolvedOperator], operator: &ResolvedOperator) -> BTreeSet<usize> {
     let mut sources = BTreeSet::new();
     for (origin, _) in &operator.inputs {
@@ -487,6 +545,33 @@ fn warn_of_old_times(
     }
 }
 
+/// Most records of a topic that is not spread as the source says become dead letters, while the job runs well.
+fn warn_of_keys_elsewhere(sources: &[ResolvedSource], parallelism: u32, facts: &Facts, findings: &mut Findings) {
+    for source in sources.iter().filter(|source| source.keyed && parallelism > 1) {
+        let ResolvedSource { spec, topic, .. } = source;
+        let partitioner = Partitioner::from(spec.partitioner);
+        let Some(sample) = facts.samples.get(&spec.id) else { continue };
+        let misplaced = sample.keys - sample.in_place(partitioner);
+        // A few may be from before the topic grew.
+        if misplaced * 20 <= sample.keys {
+            continue;
+        }
+        let mut others = [Partitioner::Murmur2, Partitioner::Crc32].into_iter().filter(|other| *other != partitioner);
+        let remedy = match others.find(|other| sample.in_place(*other) * 20 >= sample.keys * 19) {
+            Some(other) => format!("{} puts them there: set `partitioner: {}`", other.name(), other.name()),
+            None => "set `parallelism: 1`, or repartition the topic by this key".to_owned(),
+        };
+        findings.warn(format!(
+            "sources[{}]: of the newest {} records with a key in topic {} {misplaced} are not in the partition that {} gives \
+             their key; such records become bad ones (wrong-partition); {remedy}",
+            spec.id,
+            sample.keys,
+            topic.spec.name,
+            partitioner.name(),
+        ));
+    }
+}
+
 /// In the largest unit of which there are two.
 fn approximately(ms: i64) -> String {
     let units = [(86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
@@ -496,9 +581,11 @@ fn approximately(ms: i64) -> String {
 
 /// Equal keys must meet in one task: the number of tasks divides the partitions of every keyed source.
 fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], facts: &Facts, findings: &mut Findings) -> Option<u32> {
+    let apart = keys_apart(sources);
     let fits = |parallelism: u32| {
-        let keyed = sources.iter().filter(|source| source.keyed);
-        keyed.into_iter().all(|source| source.topic.spec.partitions.is_multiple_of(parallelism))
+        let mut keyed = sources.iter().filter(|source| source.keyed);
+        (parallelism == 1 || apart.is_none())
+            && keyed.all(|source| source.topic.spec.partitions.is_multiple_of(parallelism))
     };
     let most = sources.iter().map(|source| source.topic.spec.partitions).max().unwrap_or(1);
     let default = || (1..=most.min(DEFAULT_PARALLELISM_MAX)).rev().find(|p| fits(*p) && KEY_GROUPS.is_multiple_of(*p));
@@ -507,6 +594,13 @@ fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], facts: &Facts, findin
         let found = format!("{parallelism} tasks are not possible");
         findings.refuse("parallelism", found, format!("use 1 to {most}, a number that divides {KEY_GROUPS}"));
         return None;
+    }
+    if let Some((source, found)) = apart.filter(|_| parallelism > 1) {
+        findings.refuse(
+            format!("sources[{}].partitioner", source.spec.id),
+            format!("{found}: in {parallelism} tasks equal keys would not meet"),
+            "name the partitioner that the producers of all these topics use, or set `parallelism: 1`",
+        );
     }
     for source in sources.iter().filter(|s| s.keyed && !s.topic.spec.partitions.is_multiple_of(parallelism)) {
         let partitions = source.topic.spec.partitions;
@@ -534,6 +628,18 @@ fn parallelism(spec: &JobSpec, sources: &[ResolvedSource], facts: &Facts, findin
         );
     }
     Some(parallelism)
+}
+
+/// Why equal keys need not come to one task where there are several, and the source where that shows.
+fn keys_apart(sources: &[ResolvedSource]) -> Option<(&ResolvedSource, String)> {
+    let mut keyed = sources.iter().filter(|source| source.keyed);
+    let first = keyed.clone().next()?;
+    if let Some(any) = keyed.clone().find(|source| source.spec.partitioner == PartitionerSpec::None) {
+        return Some((any, "it is none, and state is kept by key behind it".to_owned()));
+    }
+    let other = keyed.find(|source| source.spec.partitioner != first.spec.partitioner)?;
+    let name = |source: &ResolvedSource| Partitioner::from(source.spec.partitioner).name();
+    Some((other, format!("it is {}, that of source {} is {}", name(other), first.spec.id, name(first))))
 }
 
 fn divisors(partitions: u32) -> String {

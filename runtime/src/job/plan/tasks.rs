@@ -52,7 +52,7 @@ pub fn task_plans(job: &JobRecord, graph: &Graph, log: &dyn Log, data_dir: &Path
             sources: graph.sources.iter().map(|source| source_plan(job, source, task)).collect::<Result<_, Error>>()?,
             operators: operators(graph),
             sinks: sinks(job, graph),
-            bad_records: job.spec.bad_records.policy,
+            bad_records: job.spec.bad_records.policies(),
             dead_letters: dead_letters.clone(),
             changelog: changelog.clone(),
             settings: TaskSettings { commit_interval: job.spec.commit.interval, ..TaskSettings::default() },
@@ -72,7 +72,7 @@ fn source_plan(job: &JobRecord, source: &ResolvedSource, task: u32) -> Result<So
         topic: source.topic.clone().into(),
         start: partitions.iter().map(|p| NextOffset(start(p))).collect(),
         partitions,
-        codec: codec(&source.spec)?,
+        codec: source_codec(&source.spec)?,
         watermark: WatermarkSettings {
             out_of_orderness: source.spec.watermark.out_of_orderness,
             idle_after: source.spec.watermark.idle_after,
@@ -103,9 +103,11 @@ fn sinks(job: &JobRecord, graph: &Graph) -> Vec<SinkPlan> {
     graph.sinks.iter().zip(specs).map(plan).collect()
 }
 
+/// How the records of a source are read.
+///
 /// # Errors
 /// A field that is no path; the plan has refused it before.
-fn codec(source: &SourceSpec) -> Result<SourceCodec, Error> {
+pub fn source_codec(source: &SourceSpec) -> Result<SourceCodec, Error> {
     let path = |field: &str| {
         FieldPath::parse(field).map_err(|error| Error::Invalid {
             doing: format!("read source {}", source.id),
@@ -114,9 +116,10 @@ fn codec(source: &SourceSpec) -> Result<SourceCodec, Error> {
         })
     };
     let (event_time, max_ahead, max_behind) = match &source.event_time {
-        EventTimeSpec::RecordTimestamp => (EventTimeRule::RecordTimestamp, None, None),
+        EventTimeSpec::RecordTimestamp { max_ahead } => (EventTimeRule::RecordTimestamp, Some(*max_ahead), None),
         EventTimeSpec::Field(time) => {
-            let rule = EventTimeRule::Field { path: path(&time.field)?, unit: time.unit.into() };
+            let assume_utc = time.assume.is_some();
+            let rule = EventTimeRule::Field { path: path(&time.field)?, unit: time.unit.into(), assume_utc };
             (rule, Some(time.max_ahead), time.max_behind)
         }
     };
@@ -126,5 +129,6 @@ fn codec(source: &SourceSpec) -> Result<SourceCodec, Error> {
         KeySpec::None => KeyRule::None,
     };
     let max_value_bytes = source.max_value_bytes as usize;
-    Ok(SourceCodec { decode: source.decode.into(), key, event_time, max_ahead, max_behind, max_value_bytes })
+    let (decode, partitioner) = (source.decode.into(), source.partitioner.into());
+    Ok(SourceCodec { decode, key, event_time, max_ahead, max_behind, max_value_bytes, partitioner })
 }

@@ -84,11 +84,7 @@ fn names_and_topics_that_cannot_be_are_refused_with_place_and_remedy() {
     refused(
         "topic: results",
         "topic: __forebay.control",
-        &[
-            "sinks[out].topic: topic `__forebay.control` is internal; write to a topic of your own",
-            "sinks[out].topic: there is no topic `__forebay.control`; create it: `forebay topic create \
-             __forebay.control`",
-        ],
+        &["sinks[out].topic: topic `__forebay.control` is internal; write to a topic of your own"],
     );
     refused(
         "name: counts",
@@ -100,6 +96,114 @@ fn names_and_topics_that_cannot_be_are_refused_with_place_and_remedy() {
         "id: in,",
         &["operators[in].id: `in` is used twice; sources and operators need ids of their own"],
     );
+}
+
+#[test]
+fn internal_topics_are_neither_read_nor_written() {
+    let mut facts = facts();
+    for name in ["__forebay.control", "__consumer_offsets"] {
+        facts.topics.insert(name.to_owned(), fakes::info(name, 12));
+        for (what, with, place) in [
+            ("topic: orders", format!("topic: {name}"), "sources[in].topic"),
+            ("topic: results", format!("topic: {name}"), "sinks[out].topic"),
+            ("name: counts", format!("name: counts\nbad_records: {{topic: {name}}}"), "bad_records.topic"),
+        ] {
+            let plan = planned(&SPEC.replace(what, &with), &facts);
+            let found: Vec<String> = plan.refusals.iter().map(Refusal::to_string).collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(&format!("{place}: topic `{name}` is internal; ")), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_topic_that_does_not_take_every_dead_letter_is_refused_where_letters_are_kept() {
+    let with = |cleanup, max_record_bytes| {
+        let mut facts = facts();
+        let mut info = fakes::info("counts.dead-letters", 1);
+        info.spec = TopicSpec { cleanup, max_record_bytes, ..info.spec };
+        facts.topics.insert(info.spec.name.clone(), info);
+        facts
+    };
+    let refused = |facts: &Facts, policy: &str| -> Vec<String> {
+        let spec = format!("{SPEC}bad_records: {policy}\n");
+        planned(&spec, facts).refusals.iter().map(Refusal::to_string).collect()
+    };
+    let letters = "{policy: dead-letter}";
+    assert_eq!(refused(&with(Cleanup::Delete, 8_192), letters), [""; 0]);
+    assert_eq!(
+        refused(&with(Cleanup::Compact, 8_191), letters),
+        [
+            "bad_records.topic: topic `counts.dead-letters` is compacted: of the dead letters of one key it keeps the newest, \
+             and none without a key; name a topic with cleanup.policy=delete, or set `policy: skip`",
+            "bad_records.topic: topic `counts.dead-letters` takes records of at most 8191 bytes; raise its max.message.bytes \
+             to 8192 at least: so much a dead letter's cause may need",
+        ]
+    );
+    assert_eq!(refused(&with(Cleanup::Compact, 100), "{policy: skip}"), [""; 0]);
+    assert_eq!(refused(&with(Cleanup::Compact, 8_192), "{policy: skip, by_code: {trap: dead-letter}}").len(), 1);
+}
+
+#[test]
+fn a_policy_for_a_cause_that_nothing_gives_is_refused_with_the_nearest_one() {
+    let refused = |code: &str| {
+        let spec = format!("{SPEC}bad_records: {{by_code: {{{code}: skip}}}}\n");
+        planned(&spec, &facts()).refusals.iter().map(Refusal::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(refused("missing-time"), [""; 0]);
+    let found = refused("mising-time");
+    assert!(
+        found[0].contains("no record of this job is refused as `mising-time`; did you mean `missing-time`?"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn several_tasks_keep_state_by_key_only_where_one_partitioner_brings_equal_keys_together() {
+    let tasks = |spec: &str| {
+        let plan = planned(spec, &facts());
+        plan.graph.map(|graph| graph.parallelism).ok_or_else(|| plan.refusals[0].to_string())
+    };
+    let with =
+        |partitioner: &str| SPEC.replace("topic: orders}", &format!("topic: orders, partitioner: {partitioner}}}"));
+    let four = |spec: String| spec.replace("name: counts", "name: counts\nparallelism: 4");
+    assert_eq!(tasks(&with("crc32")), Ok(4));
+    assert_eq!(tasks(&with("none")), Ok(1));
+    assert_eq!(tasks(&with("none").replace("name: counts", "name: counts\nparallelism: 1")), Ok(1));
+    assert_eq!(
+        tasks(&four(with("none"))),
+        Err("sources[in].partitioner: it is none, and state is kept by key behind it: in 4 tasks equal keys would not meet; \
+             name the partitioner that the producers of all these topics use, or set `parallelism: 1`"
+            .to_owned())
+    );
+    let two_sources = with("crc32").replace(
+        "operators:",
+        "  - {id: more, topic: prices}\noperators:\n  - {id: other, module: counter@1, inputs: {in: more}}",
+    );
+    assert_eq!(tasks(&two_sources), Ok(1));
+    let found = tasks(&two_sources.replace("name: counts", "name: counts\nparallelism: 2")).unwrap_err();
+    assert!(found.starts_with("sources[more].partitioner: it is murmur2, that of source in is crc32"), "{found}");
+}
+
+#[test]
+fn a_topic_that_is_spread_otherwise_is_told_with_the_partitioner_that_fits() {
+    let warned = |spec: &str, murmur2, crc32| {
+        let mut facts = facts();
+        facts.samples.insert("in".to_owned(), KeySample { keys: 100, murmur2, crc32 });
+        planned(spec, &facts).warnings
+    };
+    let one = SPEC.replace("name: counts", "name: counts\nparallelism: 1");
+    assert_eq!([warned(SPEC, 95, 20), warned(&one, 20, 100)], [vec![], Vec::<String>::new()]);
+    assert_eq!(
+        warned(SPEC, 20, 100),
+        [
+            "sources[in]: of the newest 100 records with a key in topic orders 80 are not in the partition that murmur2 gives \
+          their key; such records become bad ones (wrong-partition); crc32 puts them there: set `partitioner: crc32`"
+        ]
+    );
+    assert!(warned(SPEC, 20, 30)[0].ends_with("set `parallelism: 1`, or repartition the topic by this key"));
+    let crc32 = SPEC.replace("topic: orders}", "topic: orders, partitioner: crc32}");
+    assert_eq!(warned(&crc32, 20, 100), [""; 0]);
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn a_whole_spec_is_read_with_its_defaults() {
     let EventTimeSpec::Field(time) = &spec.sources[0].event_time else { panic!("no field") };
     assert_eq!((time.unit, time.max_ahead), (UnitSpec::Us, Duration::from_secs(3600)));
     assert_eq!(spec.sources[1].key, KeySpec::RecordKey);
-    assert_eq!(spec.sources[1].event_time, EventTimeSpec::RecordTimestamp);
+    assert_eq!(spec.sources[1].event_time, EventTimeSpec::RecordTimestamp { max_ahead: Duration::from_secs(3600) });
+    assert_eq!(spec.sources[1].partitioner, PartitionerSpec::Murmur2);
     assert_eq!(spec.operators[0].parameters["depth"], "10");
     assert_eq!(spec.operators[0].parameters["strict"], "true");
     assert_eq!(spec.operators[0].parameters["ratio"], "0.5");
@@ -62,6 +63,51 @@ fn a_start_is_a_word_or_says_where() {
     assert_eq!(start("{offsets: {0: 12, 1: 30}}"), StartSpec::Offsets([(0, 12), (1, 30)].into()));
 }
 
+#[test]
+fn an_event_time_is_a_word_a_field_or_a_bound_without_one() {
+    let of = |text: &str| {
+        let before = "event_time: {field: exchange_ts, unit: us, max_ahead: 1h}";
+        assert!(GOOD.contains(before));
+        let spec = JobSpec::parse(&GOOD.replace(before, &format!("event_time: {text}"))).unwrap();
+        assert_eq!(JobSpec::parse(&spec.to_yaml()).unwrap(), spec);
+        assert_eq!(serde_json::from_str::<JobSpec>(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
+        spec.sources[0].event_time.clone()
+    };
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+    assert_eq!(of("record-timestamp"), EventTimeSpec::RecordTimestamp { max_ahead: hour });
+    assert_eq!(of("{max_ahead: 1m}"), EventTimeSpec::RecordTimestamp { max_ahead: minute });
+    let field = |assume, max_ahead| {
+        EventTimeSpec::Field(EventTimeField {
+            field: "t".into(),
+            unit: UnitSpec::Ms,
+            assume,
+            max_ahead,
+            max_behind: None,
+        })
+    };
+    assert_eq!(of("{field: t, unit: ms}"), field(None, hour));
+    assert_eq!(of("{field: t, unit: ms, assume: UTC, max_ahead: 1m}"), field(Some(AssumeSpec::Utc), minute));
+    for (text, expected) in [
+        ("{field: t}", "missing field `unit`"),
+        ("{unit: ms}", "missing field `field`: `unit`"),
+        ("{assume: UTC}", "missing field `field`: `assume`"),
+        ("{max_behind: 1h}", "missing field `field`: `max_behind`"),
+    ] {
+        let yaml = GOOD.replace("{field: exchange_ts, unit: us, max_ahead: 1h}", text);
+        let error = JobSpec::parse(&yaml).unwrap_err().to_string();
+        assert!(error.contains("line 9") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_cause_may_have_a_policy_of_its_own() {
+    let spec =
+        JobSpec::parse(&GOOD.replace("{policy: skip}", "{policy: fail, by_code: {missing-time: skip}}")).unwrap();
+    assert_eq!(spec.bad_records.policies().by_code, [("missing-time".to_owned(), BadRecordPolicy::Skip)].into());
+    assert!(!spec.bad_records.keeps_letters());
+    assert_eq!(JobSpec::parse(&spec.to_yaml()).unwrap(), spec);
+}
+
 #[track_caller]
 fn refused(yaml: &str, expected: &str) {
     assert_eq!(JobSpec::parse(yaml).unwrap_err().to_string(), expected);
@@ -86,7 +132,7 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
     refused(
         "name: a\nsources:\n  - id: s\n    topic: t\n    event_time: {field: x, units: ms}\nsinks: []\n",
         "job spec, line 5, column 28: unknown field `units`; did you mean `unit`? \
-         (known: field, unit, max_ahead, max_behind)",
+         (known: field, unit, assume, max_ahead, max_behind)",
     );
     refused("name: a\nsources: []\n", "job spec, line 2, column 1: missing field `sinks`");
     refused(
@@ -94,8 +140,20 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
         "job spec, line 4, column 20: `2 fortnights` is no duration: write a whole number and a unit, \
          like 100ms, 2s, 5m or 1h",
     );
+    refused(
+        "name: a\nsources:\n  - {id: s, topic: }\nsinks: []\n",
+        "job spec, line 3, column 18: there is no value here: write one, or leave the field out",
+    );
+    refused(
+        "name: a\nname: b\nsources: []\nsinks: []\n",
+        "job spec, line 2, column 1: `name` stands here a second time: keep one of the two",
+    );
+    refused(
+        "name: a\nparallelism: two\nsources: []\nsinks: []\n",
+        "job spec, line 2, column 14: this is no whole number from 0 on (or a greater one than can be)",
+    );
     refused("name: [\n", "job spec, line 1, column 7: expected string scalar");
-    refused("", "job spec, line 1, column 1: unexpected end of input");
+    refused("", "job spec, line 1, column 1: unexpected end of file");
 }
 
 #[test]

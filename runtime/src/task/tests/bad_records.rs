@@ -97,7 +97,7 @@ fn a_new_key_for_a_keyed_operator_needs_a_repartition() {
 #[test]
 fn under_the_policy_fail_the_task_stops_at_the_record_and_commits_nothing_of_its_epoch() {
     let mut bench = Bench::counting();
-    bench.plan.bad_records = BadRecordPolicy::Fail;
+    bench.plan.bad_records = BadRecordPolicy::Fail.into();
     bench.send_all(&[("a", "1"), ("a", "refuse")]);
     let error = bench.run().unwrap_err();
     assert_eq!(error.kind(), Kind::Guest);

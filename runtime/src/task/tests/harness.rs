@@ -85,7 +85,7 @@ impl Bench {
                 from: Origin::Output { operator: last, output: 0 },
                 timestamp: SinkTimestamp::EventTime,
             }],
-            bad_records: BadRecordPolicy::DeadLetter,
+            bad_records: BadRecordPolicy::DeadLetter.into(),
             dead_letters: topic("job.dead-letters", 1),
             changelog: topic("__forebay.job.changelog", 1),
             settings: TaskSettings::default(),
@@ -174,7 +174,8 @@ impl Bench {
         letters
     }
 
-    fn batches(&self, topic: &str) -> Vec<PartitionBatch> {
+    /// What a topic holds, partition by partition.
+    pub fn batches(&self, topic: &str) -> Vec<PartitionBatch> {
         let info = self.log.topic(topic).unwrap();
         let mut reader = self.log.reader(Isolation::ReadCommitted).unwrap();
         let at = |partition| Assignment::new(topic, info.id, partition, 0);

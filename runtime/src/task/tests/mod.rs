@@ -8,6 +8,7 @@ mod bad_records;
 mod elsewhere;
 mod event_time;
 mod ownership;
+mod records;
 mod recovery;
 mod simulation;
 mod swap;

@@ -170,7 +170,7 @@ fn plan(dice: &mut Dice, log: &Simulated, hints: bool) -> TaskPlan {
             from: Origin::Output { operator: 0, output: 0 },
             timestamp: SinkTimestamp::EventTime,
         }],
-        bad_records: BadRecordPolicy::DeadLetter,
+        bad_records: BadRecordPolicy::DeadLetter.into(),
         dead_letters: topic("job.dead-letters", 1, 1 << 20),
         changelog: topic(CHANGELOG, 1, if small_chunks { 5_000 } else { 1 << 20 }),
         settings: TaskSettings {
