@@ -5,7 +5,6 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use forebay::codec::{Decode, EventTimeRule, FieldPath, KeyRule, SourceCodec, TimeUnit};
@@ -16,8 +15,9 @@ use forebay::log::kafka::{Kafka, Profile};
 use forebay::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
 use forebay::model::{NextOffset, PartitionBatch, PartitionId, Uid, murmur2};
 use forebay::operator::ModuleRef;
-use forebay::task::handle::{Command, Phase, TaskHandle, TaskStatus};
+use forebay::task::handle::{Phase, TaskHandle, TaskStatus};
 use forebay::task::plan::*;
+use forebay::task::target::Target;
 use forebay::watermark::WatermarkSettings;
 
 use crate::modules::Known;
@@ -256,14 +256,19 @@ impl Running {
         }
     }
 
-    pub fn ask<T>(&self, command: impl FnOnce(mpsc::Sender<Result<T, String>>) -> Command) -> Outcome<T> {
-        let (reply, answer) = mpsc::channel();
-        self.handle.send(command(reply));
-        Ok(answer.recv().map_err(|_| "the task ended before it answered")??)
+    /// Sets the target and waits until the task is so.
+    pub fn aim<T>(&self, target: Target, is_so: impl Fn(&TaskStatus) -> Option<Outcome<T>>) -> Outcome<T> {
+        self.handle.aim(target);
+        loop {
+            if let Some(came) = is_so(&self.status()?) {
+                return came;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     pub fn stop(mut self) {
-        self.handle.send(Command::Stop);
+        self.handle.stop();
         self.handle.join();
     }
 }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use forebay::log::Isolation;
 use forebay::model::{PartitionBatch, Uid};
 use forebay::operator::ModuleRef;
-use forebay::task::handle::Command;
+use forebay::task::handle::TrialOutcome;
 use forebay::task::plan::TaskSettings;
+use forebay::task::target::{Change, Target};
 
 use crate::bed::{Bed, Input, Job, LARGE, Running};
 use crate::measure::{now_ms, spread};
@@ -103,11 +104,21 @@ fn once(setup: &Setup, options: &Options, versions: &[ModuleRef; 2]) -> Outcome<
 
 /// When the switch was asked for, and how long the task says that it paused.
 fn swap(running: &Running, to: &ModuleRef) -> Outcome<(Instant, u64)> {
-    let (swap, module) = (Uid::random(), to.clone());
-    running.ask(|reply| Command::PrepareSwap { swap, operator: 0, module, reply })?;
+    let change = Change { swap: Uid::random(), operator: 0, module: to.clone() };
+    let swap = change.swap.to_string();
+    running.aim(Target { trial: Some(change.clone()), ..Target::default() }, |status| {
+        match &status.trial.as_ref().filter(|trial| trial.swap == swap)?.outcome {
+            TrialOutcome::Trying => None,
+            TrialOutcome::Ready { .. } => Some(Ok(())),
+            TrialOutcome::Failed { why, .. } => Some(Err(why.clone().into())),
+        }
+    })?;
     let at = Instant::now();
-    let switched = running.ask(|reply| Command::SwitchSwap { swap, reply })?;
-    Ok((at, switched.pause_us))
+    let modules = std::iter::once((0, change)).collect();
+    let pause_us = running.aim(Target { modules, ..Target::default() }, |status| {
+        status.last_swap.as_ref().filter(|last| last.swap == swap).map(|last| Ok(last.pause_us))
+    })?;
+    Ok((at, pause_us))
 }
 
 /// Notes when committed output appears.

@@ -165,7 +165,7 @@ impl Task {
         for done in (0..records).step_by(BATCH) {
             let batch: Vec<_> = (0..BATCH).map(|_| key(self.random.random_range(0..hot_keys) * stride)).collect();
             clocked(&mut spent.slots, || assign_slots(&batch, &mut slot_of, &mut keys, &mut slots));
-            clocked(&mut spent.gather, || self.state.gather(0, &keys, &mut gathered))?;
+            clocked(&mut spent.gather, || self.state.gather(0, &keys, usize::MAX, &mut gathered))?;
             clocked(&mut spent.put, || self.count_and_sum(&keys, &gathered, &slots));
             (batches, distinct) = (batches + 1, distinct + keys.len());
             if done / EPOCH_RECORDS != (done + BATCH) / EPOCH_RECORDS {
@@ -265,7 +265,7 @@ fn open_and_read(dir: &Path) -> Outcome<()> {
     let opened = start.elapsed();
     let mut random = SmallRng::seed_from_u64(7);
     let keys: Vec<_> = (0..BATCH).map(|_| key(random.random_range(0..KEYS))).collect();
-    state.gather(0, &keys.iter().map(|key| Some(&key[..])).collect(), &mut Gathered::default())?;
+    state.gather(0, &keys.iter().map(|key| Some(&key[..])).collect(), usize::MAX, &mut Gathered::default())?;
     state.next_timer(0)?;
     let epoch = marker.map_or(0, |marker| marker.epoch);
     println!(

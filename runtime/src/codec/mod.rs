@@ -6,6 +6,7 @@
 //! Read [`SourceCodec::decode`] first; the rules of a spec are in `rules`, the pass over the JSON in `scan`.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::Kind;
@@ -153,6 +154,12 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// The positions in `kept` of those records that stand in this stretch of the batch.
+    pub fn kept_within(&self, range: Range<usize>) -> Range<usize> {
+        let at = |index: usize| self.kept.partition_point(|&kept| (kept as usize) < index);
+        at(range.start)..at(range.end)
+    }
+
     /// Moves a kept record to the rejects. Seldom: the columns behind it are written anew.
     pub fn refuse(&mut self, index: u32, code: &'static str, message: String) {
         let Ok(at) = self.kept.binary_search(&index) else { return };

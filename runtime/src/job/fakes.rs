@@ -1,8 +1,8 @@
 //! Stand-ins for tests: modules that only describe themselves, tasks that only do as they are told.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::error::Error;
 use super::modules::{Admitted, ModuleHost};
@@ -11,8 +11,9 @@ use crate::error::Kind;
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::{Cleanup, Log, TimestampBounds, TopicInfo, TopicSpec};
 use crate::model::{Blobs, Digest, TopicId};
-use crate::task::handle::{Command, ModuleStatus, Phase, Prepared, Switched, TaskHandle, TaskStatus};
+use crate::task::handle::{ModuleStatus, Phase, SwapStatus, TaskHandle, TaskStatus, TrialOutcome, TrialStatus};
 use crate::task::plan::{ModuleSource, TaskPlan};
+use crate::task::target::TargetCell;
 use crate::wasm::contract::{
     Answer, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, ParameterDecl, RecordCall,
     StateDecl, TimerCall,
@@ -135,21 +136,21 @@ impl Runner for Actors {
     fn spawn(&self, plan: TaskPlan, _: Arc<dyn ModuleSource>) -> Result<TaskHandle, Error> {
         let mut script = self.0.lock().unwrap();
         script.spawned.push(plan.transactional_id());
-        let (commands, inbox) = mpsc::channel();
+        let target = Arc::new(TargetCell::default());
         let status = Arc::new(Mutex::new(TaskStatus::default()));
         let planned = plan.operators[0].module.digest;
         let digest = *script.modules.entry(plan.task).or_insert(planned);
         let fails = script.fails_at_start.take();
         show(&status, &plan, digest, Phase::Running);
-        let (script, shown) = (Arc::clone(&self.0), Arc::clone(&status));
+        let (script, shown, aimed) = (Arc::clone(&self.0), Arc::clone(&status), Arc::clone(&target));
         let thread = std::thread::spawn(move || match fails {
             Some(kind) => {
                 let mut status = shown.lock().unwrap();
                 (status.phase, status.error_kind, status.error) = (Phase::Failed, Some(kind), Some("as told".into()));
             }
-            None => act(&plan, &inbox, &shown, &script),
+            None => act(&plan, &aimed, &shown, &script),
         });
-        Ok(TaskHandle::new(commands, Arc::default(), status, thread))
+        Ok(TaskHandle::new(target, status, thread))
     }
 }
 
@@ -160,33 +161,35 @@ fn show(status: &Mutex<TaskStatus>, plan: &TaskPlan, digest: Digest, phase: Phas
     status.phase = phase;
 }
 
-fn act(plan: &TaskPlan, inbox: &Receiver<Command>, status: &Mutex<TaskStatus>, script: &Mutex<Script>) {
-    let mut prepared = None;
-    while let Ok(command) = inbox.recv() {
-        match command {
-            Command::PrepareSwap { swap, module, reply, .. } => {
-                let fails = script.lock().unwrap().prepare_fails.clone().filter(|_| plan.task == 1);
-                prepared = fails.is_none().then_some((swap, module.digest));
-                let _ = reply.send(fails.map_or(Ok(Prepared { values_tried: 7 }), Err));
-            }
-            Command::SwitchSwap { swap, reply } => {
-                let answer = match prepared.take().filter(|(prepared, _)| *prepared == swap) {
-                    Some((_, digest)) => {
-                        script.lock().unwrap().modules.insert(plan.task, digest);
-                        let faulty = script.lock().unwrap().faulty == Some(digest);
-                        show(status, plan, digest, if faulty { Phase::Failed } else { Phase::Running });
-                        status.lock().unwrap().error_kind = faulty.then_some(Kind::Guest);
-                        Ok(Switched { epoch: 5, pause_us: 100 })
-                    }
-                    None => Err("not prepared".to_owned()),
-                };
-                let _ = reply.send(answer);
-            }
-            Command::AbandonSwap { .. } => prepared = None,
-            Command::Stop => {
-                status.lock().unwrap().phase = Phase::Stopped;
-                return;
-            }
+fn act(plan: &TaskPlan, target: &TargetCell, status: &Mutex<TaskStatus>, script: &Mutex<Script>) {
+    let mut seen = u64::MAX;
+    loop {
+        if target.generation() == seen {
+            target.wait(seen, Duration::from_secs(1));
+            continue;
+        }
+        seen = target.generation();
+        let aim = target.get();
+        if aim.stop {
+            status.lock().unwrap().phase = Phase::Stopped;
+            return;
+        }
+        let fails = script.lock().unwrap().prepare_fails.clone().filter(|_| plan.task == 1);
+        if let Some(change) = aim.trial.as_ref().or(aim.modules.values().next()) {
+            let kind = Kind::Invalid;
+            let outcome =
+                fails.map_or(TrialOutcome::Ready { values_tried: 7 }, |why| TrialOutcome::Failed { why, kind });
+            status.lock().unwrap().trial = Some(TrialStatus { swap: change.swap.to_string(), outcome });
+        }
+        if let Some(change) = aim.modules.values().next() {
+            let digest = change.module.digest;
+            script.lock().unwrap().modules.insert(plan.task, digest);
+            let faulty = script.lock().unwrap().faulty == Some(digest);
+            let (swap, from) = (change.swap.to_string(), BTreeMap::new());
+            show(status, plan, digest, if faulty { Phase::Held } else { Phase::Running });
+            let mut status = status.lock().unwrap();
+            status.error_kind = faulty.then_some(Kind::Guest);
+            status.last_swap = Some(SwapStatus { swap, epoch: 5, pause_us: 100, from });
         }
     }
 }

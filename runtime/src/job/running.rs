@@ -1,7 +1,6 @@
 //! The tasks of one job as they run: started, asked, told, stopped.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,11 +10,9 @@ use super::record::JobRecord;
 use super::restart::{Restarts, Verdict};
 use crate::env::Clock;
 use crate::model::{NextOffset, Uid};
-use crate::task::handle::{Command, Phase, TaskHandle, TaskStatus};
+use crate::task::handle::{Phase, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleSource, TaskPlan};
-
-/// How often the thread of a task that is asked something is looked after.
-const LOOK: Duration = Duration::from_millis(50);
+use crate::task::target::Target;
 
 /// Makes tasks: real ones, or made up by tests.
 pub trait Runner: Send + Sync {
@@ -36,6 +33,8 @@ pub struct RunningJob {
 struct RunningTask {
     plan: TaskPlan,
     handle: TaskHandle,
+    /// For a handle that takes the place of this one.
+    target: Target,
     restarts: Restarts,
     /// `clock.elapsed()` at which it is started again.
     due: Option<Duration>,
@@ -53,12 +52,6 @@ pub struct TaskView {
     pub held: bool,
 }
 
-/// An answer that a task owes.
-pub struct Owed<T> {
-    pub task: u32,
-    answer: Receiver<Result<T, String>>,
-}
-
 impl RunningJob {
     /// Starts every task, or none.
     pub fn start(
@@ -71,7 +64,8 @@ impl RunningJob {
         for plan in plans {
             match runner.spawn(plan.clone(), Arc::clone(&modules)) {
                 Ok(handle) => {
-                    tasks.push(RunningTask { plan, handle, restarts: Restarts::default(), due: None, given_up: false });
+                    let (target, restarts) = (Target::default(), Restarts::default());
+                    tasks.push(RunningTask { plan, handle, target, restarts, due: None, given_up: false });
                 }
                 Err(error) => {
                     end(&mut tasks);
@@ -128,7 +122,10 @@ impl RunningJob {
                 Some(due) if now >= due => {
                     task.due = None;
                     match runner.spawn(task.plan.clone(), Arc::clone(&self.modules)) {
-                        Ok(handle) => task.handle = handle,
+                        Ok(handle) => {
+                            handle.aim(task.target.clone());
+                            task.handle = handle;
+                        }
                         Err(error) => tracing::error!(job = %task.plan.job.name, task = task.plan.task, "{error}"),
                     }
                 }
@@ -137,28 +134,17 @@ impl RunningJob {
         }
     }
 
-    /// Sends a command with a way to answer to the chosen tasks. A task whose thread has ended owes an
-    /// answer that never comes, which [`Owed::wait`] notices.
-    pub fn ask<T>(
-        &self,
-        chosen: impl Fn(u32, &TaskStatus) -> bool,
-        command: impl Fn(&TaskPlan, mpsc::Sender<Result<T, String>>) -> Command,
-    ) -> Vec<Owed<T>> {
-        let tasks = self.lock();
-        let asked = tasks.iter().filter(|task| chosen(task.plan.task, &task.handle.status()));
-        asked
-            .map(|task| {
-                let (reply, answer) = mpsc::channel();
-                task.handle.send(command(&task.plan, reply));
-                Owed { task: task.plan.task, answer }
-            })
-            .collect()
+    /// Says what all tasks are to be.
+    pub fn aim(&self, target: &Target) {
+        for task in self.lock().iter_mut() {
+            task.target = target.clone();
+            task.handle.aim(target.clone());
+        }
     }
 
-    pub fn tell(&self, command: impl Fn() -> Command) {
-        for task in self.lock().iter() {
-            task.handle.send(command());
-        }
+    /// Position of an operator among those of every task.
+    pub fn operator(&self, id: &str) -> Option<usize> {
+        self.lock().first().and_then(|task| task.plan.operators.iter().position(|operator| operator.id == id))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<RunningTask>> {
@@ -169,7 +155,7 @@ impl RunningJob {
 impl RunningTask {
     fn view(&self) -> TaskView {
         let status = self.handle.status();
-        let held = status.phase == Phase::Failed && !self.handle.has_ended();
+        let held = status.phase == Phase::Held;
         TaskView { status, restarts: self.restarts.total, given_up: self.given_up || held, held }
     }
 
@@ -192,30 +178,10 @@ impl RunningTask {
 
 fn end(tasks: &mut [RunningTask]) {
     for task in tasks.iter() {
-        task.handle.send(Command::Stop);
+        task.handle.stop();
     }
     for task in tasks.iter_mut() {
         task.handle.join();
         task.given_up = true;
-    }
-}
-
-impl<T> Owed<T> {
-    /// # Errors
-    /// What the task answered, or that it ended, or that it took longer than `patience`.
-    pub fn wait(&self, patience: Duration, clock: &dyn Clock) -> Result<T, String> {
-        let until = clock.elapsed() + patience;
-        loop {
-            match self.answer.recv_timeout(LOOK) {
-                Ok(answer) => return answer.map_err(|why| format!("task {}: {why}", self.task)),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(format!("task {}: it ended before it answered", self.task));
-                }
-                Err(RecvTimeoutError::Timeout) if clock.elapsed() < until => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(format!("task {}: no answer within {} s", self.task, patience.as_secs()));
-                }
-            }
-        }
     }
 }

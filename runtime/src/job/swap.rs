@@ -15,21 +15,20 @@ use super::facts::{self, JobModules};
 use super::manager::{Manager, exclusive};
 use super::plan::{Fate, PlannedState, Refusal, compare_states};
 use super::record::{Desired, FORMAT, JobRecord, ModuleId, Record, SwapPhase, SwapRecord, SwitchedTask};
-use super::running::RunningJob;
+use super::running::{RunningJob, TaskView};
 use super::store::{Change, Expected};
 use crate::env::failpoint;
 use crate::error::Kind;
 use crate::model::{Digest, Uid};
-use crate::task::handle::{Command, Phase, TaskStatus};
+use crate::task::handle::{Phase, TaskStatus, TrialOutcome};
 use crate::task::plan::ModuleRef;
+use crate::task::target::{Change as Decided, Target};
 
 /// Trying every value of a task's state may take long.
 const PREPARE_PATIENCE: Duration = Duration::from_secs(600);
 const SWITCH_PATIENCE: Duration = Duration::from_secs(60);
 /// A task that is recovering is waited for so long.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
-/// Rounds in which tasks that recovered meanwhile are asked again.
-const ROUNDS: u32 = 5;
 /// The shortest time that a new version is watched; longer while values are being migrated.
 const PROBATION: Duration = Duration::from_secs(10);
 /// Traps on probation that send the version back. One bad record costs up to a dozen while it is isolated.
@@ -186,7 +185,7 @@ impl Manager {
                         swap.phase = SwapPhase::Switching;
                     }
                     Err(reason) => {
-                        job.tell(|| Command::AbandonSwap { swap: swap.swap });
+                        job.aim(&Target::default());
                         swap.phase = SwapPhase::Abandoned;
                         swap.reason = Some(reason);
                     }
@@ -255,31 +254,45 @@ impl Manager {
         self.store.commit(&changes).map(drop)
     }
 
-    /// Per task the values that were tried.
+    /// Has every chosen task try a version; per task the values that were tried.
     fn prepare(
         &self,
         job: &RunningJob,
         swap: &SwapRecord,
         to: &ModuleId,
-        chosen: impl Fn(&TaskStatus) -> bool,
+        _chosen: impl Fn(&TaskStatus) -> bool,
     ) -> Result<BTreeMap<u32, u64>, String> {
         self.wait_until_ready(job)?;
-        let module = self.module_of(swap, to)?;
-        let asked = job.ask(
-            |_, status| chosen(status),
-            |plan, reply| Command::PrepareSwap {
-                swap: swap.swap,
-                operator: plan.operators.iter().position(|operator| operator.id == swap.operator).unwrap_or(usize::MAX),
-                module: module.clone(),
-                reply,
-            },
-        );
-        let mut tried = BTreeMap::new();
-        for owed in asked {
-            let prepared = owed.wait(PREPARE_PATIENCE, self.clock.as_ref())?;
-            tried.insert(owed.task, prepared.values_tried);
+        let change = self.decided(job, swap, to)?;
+        job.aim(&Target { trial: Some(change), ..Target::default() });
+        let id = swap.swap.to_string();
+        let until = self.clock.elapsed() + PREPARE_PATIENCE;
+        loop {
+            let mut tried = BTreeMap::new();
+            let tasks = job.tasks();
+            for (number, task) in (0..).zip(&tasks) {
+                match task.status.trial.as_ref().filter(|trial| trial.swap == id).map(|trial| &trial.outcome) {
+                    Some(TrialOutcome::Ready { values_tried }) => drop(tried.insert(number, *values_tried)),
+                    Some(TrialOutcome::Failed { why, kind }) if *kind != Kind::Retry => {
+                        return Err(format!("task {number}: {why}"));
+                    }
+                    _ if runs(&task.status, &swap.operator, to.digest) => drop(tried.insert(number, 0)),
+                    _ => {}
+                }
+            }
+            if tried.len() == tasks.len() {
+                return Ok(tried);
+            }
+            if self.is_stopping() || self.clock.elapsed() > until {
+                return Err("not every task has tried it in time".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(tried)
+    }
+
+    fn decided(&self, job: &RunningJob, swap: &SwapRecord, id: &ModuleId) -> Result<Decided, String> {
+        let operator = job.operator(&swap.operator).ok_or_else(|| format!("there is no operator {}", swap.operator))?;
+        Ok(Decided { swap: swap.swap, operator, module: self.module_of(swap, id)? })
     }
 
     fn module_of(&self, swap: &SwapRecord, id: &ModuleId) -> Result<ModuleRef, String> {
@@ -288,51 +301,33 @@ impl Manager {
         source.find(&swap.operator, id).map_err(|error| error.to_string())
     }
 
-    /// Brings every task to `target`. Tasks that recover meanwhile come back with the version of their
-    /// last header and are prepared and asked again.
+    /// Brings every task to `target`: those that recover meanwhile find it there when they come back.
     fn switch_all(&self, job: &RunningJob, swap: &mut SwapRecord, target: &ModuleId) -> Result<(), String> {
-        let operator = swap.operator.clone();
-        let digest = target.digest;
-        let elsewhere = |status: &TaskStatus| !runs(status, &operator, digest);
-        let mut last = "a task keeps coming back with the other version".to_owned();
-        for _ in 0..ROUNDS {
-            self.wait_until_ready(job)?;
-            if !job.tasks().iter().any(|task| elsewhere(&task.status)) {
+        let change = self.decided(job, swap, target)?;
+        job.aim(&Target { modules: BTreeMap::from([(change.operator, change)]), ..Target::default() });
+        let until = self.clock.elapsed() + SWITCH_PATIENCE;
+        let id = swap.swap.to_string();
+        loop {
+            let tasks = job.tasks();
+            if tasks.iter().all(|task| runs(&task.status, &swap.operator, target.digest)) {
+                for (number, task) in (0..).zip(tasks) {
+                    if let Some(last) = task.status.last_swap.filter(|last| last.swap == id) {
+                        let entry = swap.tasks.entry(number).or_default();
+                        (entry.epoch, entry.pause_us, entry.from) = (last.epoch, last.pause_us, last.from);
+                    }
+                }
                 return Ok(());
             }
-            // Most often all are prepared. One that is not answers so at once.
-            let Err(why) = self.switch(job, swap, elsewhere) else { continue };
-            last = why;
-            if let Err(why) = self.prepare(job, swap, target, elsewhere) {
-                last = why;
+            if let Some((number, why)) = (0..).zip(&tasks).find_map(|(number, task)| Some((number, failed(task, &id)?)))
+            {
+                return Err(format!("task {number}: {why}"));
             }
-        }
-        Err(last)
-    }
-
-    fn switch(
-        &self,
-        job: &RunningJob,
-        swap: &mut SwapRecord,
-        chosen: impl Fn(&TaskStatus) -> bool,
-    ) -> Result<(), String> {
-        let id = swap.swap;
-        let asked = job.ask(|_, status| chosen(status), |_, reply| Command::SwitchSwap { swap: id, reply });
-        let answers: Vec<_> =
-            asked.iter().map(|owed| (owed.task, owed.wait(SWITCH_PATIENCE, self.clock.as_ref()))).collect();
-        let mut failed = None;
-        for (task, answer) in answers {
-            match answer {
-                Ok(switched) => {
-                    let entry = swap.tasks.entry(task).or_default();
-                    (entry.epoch, entry.pause_us) = (switched.epoch, switched.pause_us);
-                    let status = job.tasks().into_iter().nth(task as usize).map(|task| task.status);
-                    entry.from = status.and_then(|status| status.last_swap).map(|last| last.from).unwrap_or_default();
-                }
-                Err(why) => failed = failed.or(Some(why)),
+            if self.is_stopping() || self.clock.elapsed() > until {
+                return Err("not every task came up in time".to_owned());
             }
+            self.supervise(job);
+            std::thread::sleep(Duration::from_millis(5));
         }
-        failed.map_or(Ok(()), Err)
     }
 
     /// Every task runs, or is held by a fault of its module: both hear commands.
@@ -363,7 +358,7 @@ impl Manager {
                 let reason = Some("the server ended, or the log was away, while it was being prepared".to_owned());
                 let swap = SwapRecord { phase: SwapPhase::Abandoned, reason, ..swap.clone() };
                 if let Some(running) = self.running_job(&job.name) {
-                    running.tell(|| Command::AbandonSwap { swap: swap.swap });
+                    running.aim(&Target::default());
                 }
                 if let Err(error) = self.note(&swap) {
                     self.leave(job.uid, &error);
@@ -460,6 +455,15 @@ impl Probations {
 
     fn forget(&self, swap: Uid) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&swap);
+    }
+}
+
+/// Why a task will not get there, of itself.
+fn failed(task: &TaskView, swap: &str) -> Option<String> {
+    match task.status.trial.as_ref().filter(|trial| trial.swap == swap).map(|trial| &trial.outcome) {
+        Some(TrialOutcome::Failed { why, kind }) if *kind != Kind::Retry => Some(why.clone()),
+        _ if task.given_up && !task.held => Some(task.status.error.clone().unwrap_or_default()),
+        _ => None,
     }
 }
 

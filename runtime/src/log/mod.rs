@@ -202,6 +202,10 @@ pub trait Log: Send + Sync {
     /// Takes over `transactional_id`: when this returns, an earlier writer of that id can commit
     /// nothing more, and what it had open is aborted or complete.
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>, Error>;
+    /// How long an epoch may be open before the cluster aborts it; none where it may be open for ever.
+    fn epoch_timeout(&self) -> Option<Duration> {
+        None
+    }
     /// Appends outside any epoch (a plain producer). Returns the offset of the first record.
     fn produce(&self, records: &PartitionBatch) -> Result<i64, Error>;
     /// A way to append outside any epoch that waits for many acknowledgements at once. A log without one says so.

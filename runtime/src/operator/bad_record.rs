@@ -86,6 +86,37 @@ pub struct BadRecord<'a> {
     pub message: &'a str,
 }
 
+/// What was put aside.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub dead_lettered: u64,
+    pub skipped: u64,
+    /// Both together by cause.
+    pub by_code: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    fn count(&mut self, code: &str) {
+        self.add(code, 1);
+    }
+
+    /// Adds those of an epoch to those of a task.
+    pub fn add_to(self, bad_records: &mut BTreeMap<String, u64>) {
+        let mut all = Self { by_code: std::mem::take(bad_records), ..Self::default() };
+        self.by_code.iter().for_each(|(code, count)| all.add(code, *count));
+        *bad_records = all.by_code;
+    }
+
+    fn add(&mut self, code: &str, more: u64) {
+        let known = self.by_code.len() < MAX_CODES || self.by_code.contains_key(code);
+        let code = if known { code } else { OTHER_CODES };
+        match self.by_code.get_mut(code) {
+            Some(count) => *count += more,
+            None => drop(self.by_code.insert(code.to_owned(), more)),
+        }
+    }
+}
+
 /// Applies the policy and keeps the epoch's dead letters.
 pub struct BadRecords {
     job: String,
@@ -93,11 +124,10 @@ pub struct BadRecords {
     max_record_bytes: usize,
     needs_key: bool,
     letters: PartitionBatch,
-    /// Since the task started: dead-lettered and skipped.
-    pub dead_lettered: u64,
-    pub skipped: u64,
-    /// Both together by cause.
-    pub by_code: BTreeMap<String, u64>,
+    /// Of the open epoch.
+    counts: Counts,
+    /// The same at the last mark.
+    before: Counts,
 }
 
 impl BadRecords {
@@ -109,9 +139,8 @@ impl BadRecords {
             max_record_bytes: rules.max_record_bytes as usize,
             needs_key: rules.needs_key,
             letters: PartitionBatch::new(topic, partition),
-            dead_lettered: 0,
-            skipped: 0,
-            by_code: BTreeMap::new(),
+            counts: Counts::default(),
+            before: Counts::default(),
         }
     }
 
@@ -127,13 +156,13 @@ impl BadRecords {
                 ))
             }
             BadRecordPolicy::Skip => {
-                self.skipped += 1;
-                self.count(bad.code);
+                self.counts.skipped += 1;
+                self.counts.count(bad.code);
                 Ok(())
             }
             BadRecordPolicy::DeadLetter => {
-                self.dead_lettered += 1;
-                self.count(bad.code);
+                self.counts.dead_lettered += 1;
+                self.counts.count(bad.code);
                 self.write(bad);
                 Ok(())
             }
@@ -148,17 +177,25 @@ impl BadRecords {
         &self.letters
     }
 
+    /// What waited is with the writer.
     pub fn clear(&mut self) {
         self.letters.clear();
     }
 
-    fn count(&mut self, code: &str) {
-        let known = self.by_code.len() < MAX_CODES || self.by_code.contains_key(code);
-        let code = if known { code } else { OTHER_CODES };
-        match self.by_code.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(self.by_code.insert(code.to_owned(), 1)),
-        }
+    /// What comes from here on can be taken back. Nothing waits for the writer.
+    pub fn mark(&mut self) {
+        self.before.clone_from(&self.counts);
+    }
+
+    /// What came since the mark has never been.
+    pub fn take_back(&mut self) {
+        self.letters.clear();
+        self.counts.clone_from(&self.before);
+    }
+
+    /// What the epoch that was just committed has put aside.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
     }
 
     fn write(&mut self, bad: &BadRecord<'_>) {
@@ -357,7 +394,7 @@ mod tests {
         let of = |policy: BadRecordPolicy| BadRecords::new("job", policy.into(), "dlq", 0, rules(1_000, false));
         let mut skip = of(BadRecordPolicy::Skip);
         skip.take(&bad(b"", "why", &headers)).unwrap();
-        assert_eq!((skip.skipped, skip.is_empty()), (1, true));
+        assert_eq!((skip.counts.skipped, skip.is_empty()), (1, true));
         let mut fail = of(BadRecordPolicy::Fail);
         let error = fail.take(&bad(b"", "why", &headers)).unwrap_err();
         assert!(error.contains("orders/3@4711"), "{error}");
@@ -427,11 +464,11 @@ mod tests {
         for code in ["no-time", "trap", "no-time"] {
             records.take(&BadRecord { code, ..bad(b"v", "why", &headers) }).unwrap();
         }
-        assert_eq!((records.dead_lettered, records.skipped, records.letters().len()), (1, 2, 1));
-        assert_eq!(records.by_code, BTreeMap::from([("no-time".to_owned(), 2), ("trap".to_owned(), 1)]));
+        assert_eq!((records.counts.dead_lettered, records.counts.skipped, records.letters().len()), (1, 2, 1));
+        assert_eq!(records.counts.by_code, BTreeMap::from([("no-time".to_owned(), 2), ("trap".to_owned(), 1)]));
         for i in 0..500 {
             records.take(&BadRecord { code: &format!("c{i}"), ..bad(b"v", "why", &headers) }).unwrap();
         }
-        assert!(records.by_code.len() <= MAX_CODES + 1);
+        assert!(records.counts.by_code.len() <= MAX_CODES + 1);
     }
 }

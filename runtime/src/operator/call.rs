@@ -29,6 +29,11 @@ impl CallBuilder {
         Self { records, timers: TimerCall::default(), keyed, needs, seed, slots_by_key: HashTable::new() }
     }
 
+    /// The distinct keys of the last call of timers, by slot.
+    pub fn timer_keys(&self) -> &Blobs {
+        &self.timers.keyed.keys
+    }
+
     /// Fills `self.records` but for the state values.
     pub fn records(&mut self, flow: &Flow, range: Range<usize>) {
         let call = &mut self.records;

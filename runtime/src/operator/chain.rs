@@ -4,19 +4,26 @@
 //! call: all records of a batch go through all operators; then the watermark advances and timers
 //! fire, operator by operator, each operator seeing what the timers before it emitted.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use super::Error;
 use super::bad_record::BadRecord;
 use super::flow::{Keys, Lineage};
 use super::outlet::{Outgoing, Outlet, Route};
+use super::pace::Pace;
 use super::transform::{CallContext, CallLimits, Transform};
 use crate::codec::Decoded;
 use crate::log::header_bytes;
-use crate::model::{EventTime, PartitionBatch};
+use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch};
 use crate::state::{DueTimer, TaskState};
 use crate::wasm::contract::Moment;
 
 /// A timer that sets itself again at its own time would fire for ever: so often it may, in one advance.
 const MAX_REPEATS: u32 = 10_000;
+/// Timers of one key that set each other, all of them due, in one advance: a step of a microsecond over a minute would
+/// fire sixty million times. A step of a minute over a year is half a million.
+const MAX_CHAINED: u32 = 1_000_000;
 
 pub struct Chain {
     pub transforms: Vec<Transform>,
@@ -28,7 +35,17 @@ pub struct Chain {
     limits: CallLimits,
     timer_batch: usize,
     due: Vec<DueTimer>,
+    advance: Advance,
+}
+
+/// What is remembered until event time has passed all timers that are due.
+#[derive(Default)]
+struct Advance {
     repeats: Repeats,
+    /// Timers are fired one time after the other: some of them set others in between.
+    apart: bool,
+    /// Per operator, timer and key how many were set while they were due.
+    chained: HashMap<(usize, u8, Box<[u8]>), u32>,
 }
 
 /// The timer that stood first in the last rounds, and for how many.
@@ -47,29 +64,30 @@ impl Chain {
         limits: CallLimits,
         timer_batch: usize,
     ) -> Self {
-        let (due, repeats) = (Vec::new(), Repeats::default());
-        Self { transforms, outlet, source_routes, sources, limits, timer_batch, due, repeats }
+        let (due, advance) = (Vec::new(), Advance::default());
+        Self { transforms, outlet, source_routes, sources, limits, timer_batch, due, advance }
     }
 
     /// Puts the decoded records of one source before the operators that it feeds, and what could not
-    /// be decoded before the bad-record policy.
+    /// be decoded before the bad-record policy: of those at these positions of the batch.
     pub fn feed(
         &mut self,
         source: usize,
         batch: &PartitionBatch,
         decoded: &Decoded,
+        range: Range<usize>,
         moment: Moment,
     ) -> Result<(), Error> {
         let Self { outlet, source_routes, sources, .. } = self;
         outlet.now_ms = moment.now.div_euclid(1_000_000);
-        for reject in &decoded.rejects {
+        for reject in decoded.rejects.iter().filter(|reject| range.contains(&(reject.index as usize))) {
             let i = reject.index as usize;
             let bad = bad_record(&sources[source], (source, batch, i), moment, (reject.code, &reject.message));
             outlet.bad.take(&bad).map_err(Error::BadRecord)?;
         }
         let to_sinks = source_routes[source].iter().any(|route| matches!(route, Route::Sink(_)));
-        for (position, &i) in decoded.kept.iter().enumerate() {
-            let i = i as usize;
+        for position in decoded.kept_within(range) {
+            let i = decoded.kept[position] as usize;
             let record = Outgoing {
                 keys: Keys {
                     operator: decoded.keys.as_ref().map_or_else(|| batch.keys.get(i), |keys| keys.get(position)),
@@ -95,15 +113,23 @@ impl Chain {
     }
 
     /// Works through everything that waits, operator by operator.
-    pub fn process(&mut self, state: &mut TaskState, moment: Moment) -> Result<(), Error> {
+    pub fn process(&mut self, state: &mut TaskState, moment: Moment, pace: &Pace<'_>) -> Result<(), Error> {
         self.outlet.now_ms = moment.now.div_euclid(1_000_000);
+        let mut none = Vec::new();
         for k in 0..self.transforms.len() {
             if self.outlet.inboxes[k].is_empty() {
                 continue;
             }
             let mut flow = std::mem::take(&mut self.outlet.inboxes[k]);
-            let mut context =
-                CallContext { state: &mut *state, outlet: &mut self.outlet, moment, sources: &self.sources };
+            let mut context = CallContext {
+                state: &mut *state,
+                outlet: &mut self.outlet,
+                moment,
+                pace,
+                sources: &self.sources,
+                due_to: BEFORE_ALL_TIME,
+                chained: &mut none,
+            };
             let result = self.transforms[k].process(&flow, self.limits, &mut context);
             flow.clear();
             self.outlet.inboxes[k] = flow;
@@ -112,28 +138,44 @@ impl Chain {
         Ok(())
     }
 
-    /// Fires a bounded number of the timers that are due at `up_to` and sends on what they emit.
-    /// False when none is left: only then has the watermark passed.
-    pub fn fire_next(&mut self, state: &mut TaskState, up_to: EventTime, moment: Moment) -> Result<bool, Error> {
+    /// Fires some of the timers that are due at `up_to`, at most `limit` of them, and sends on what they emit. How many:
+    /// 0 when none is left, and only then has the watermark passed.
+    pub fn fire_next(
+        &mut self,
+        state: &mut TaskState,
+        up_to: EventTime,
+        limit: usize,
+        moment: Moment,
+        pace: &Pace<'_>,
+    ) -> Result<usize, Error> {
         self.outlet.now_ms = moment.now.div_euclid(1_000_000);
         for k in 0..self.transforms.len() {
             self.due.clear();
-            state.due_timers(k, up_to, self.timer_batch, &mut self.due)?;
+            // One time a call where they set each other: what one of them sets in between must come before the next.
+            state.due_timers(k, up_to, limit.min(self.timer_batch), self.advance.apart, &mut self.due)?;
             if self.due.is_empty() {
                 continue;
             }
-            // One timer and one time a call: what one of them sets in between must come before the next.
-            let (time, timer) = (self.due[0].time, self.due[0].timer);
-            self.due.truncate(self.due.partition_point(|due| (due.time, due.timer) == (time, timer)));
-            self.repeats.check(k, &self.due[0], &self.transforms[k].id)?;
-            let mut context =
-                CallContext { state: &mut *state, outlet: &mut self.outlet, moment, sources: &self.sources };
-            self.transforms[k].fire(&self.due, &mut context)?;
-            self.process(state, moment)?;
-            return Ok(true);
+            self.advance.repeats.check(k, &self.due[0], &self.transforms[k].id)?;
+            let mut chained = Vec::new();
+            let mut context = CallContext {
+                state: &mut *state,
+                outlet: &mut self.outlet,
+                moment,
+                pace,
+                sources: &self.sources,
+                due_to: up_to,
+                chained: &mut chained,
+            };
+            self.advance.apart |= self.transforms[k].fire(&self.due, self.limits, &mut context)?;
+            for timer in chained {
+                self.advance.count(k, timer, &self.transforms[k].id)?;
+            }
+            self.process(state, moment, pace)?;
+            return Ok(self.due.len());
         }
-        self.repeats = Repeats::default();
-        Ok(false)
+        self.advance = Advance::default();
+        Ok(0)
     }
 
     pub fn reroute_sources(&mut self, source_routes: Vec<Vec<Route>>) {
@@ -150,8 +192,13 @@ impl Chain {
         Ok(earliest)
     }
 
-    /// Forgets everything that waits: the epoch is dropped.
-    pub fn clear(&mut self) {
+    /// What comes from here on can be taken back.
+    pub fn mark(&mut self) {
+        self.outlet.bad.mark();
+    }
+
+    /// Takes back what came since the mark and has not been emitted.
+    pub fn take_back(&mut self) {
         self.outlet.clear();
     }
 
@@ -188,6 +235,19 @@ fn bad_record<'a>(
         watermark: moment.watermark,
         code,
         message,
+    }
+}
+
+impl Advance {
+    fn count(&mut self, operator: usize, timer: DueTimer, id: &str) -> Result<(), Error> {
+        let DueTimer { time, timer, key } = timer;
+        let count = self.chained.entry((operator, timer, key.clone())).or_default();
+        *count += 1;
+        if *count < MAX_CHAINED {
+            return Ok(());
+        }
+        let key = String::from_utf8_lossy(&key).into_owned();
+        Err(Error::TimerChain { operator: id.to_owned(), key, time, times: MAX_CHAINED })
     }
 }
 

@@ -11,9 +11,11 @@ mod flow;
 pub mod migration;
 mod module;
 pub mod outlet;
+pub mod pace;
 pub mod sink;
 pub mod transform;
 
+pub use flow::Lineage;
 pub use module::ModuleRef;
 
 use crate::error::Kind;
@@ -31,6 +33,23 @@ pub enum Error {
     BadRecord(String),
     #[error("operator {operator}: the timer of key {key:?} at {time} set itself again {times} times at the same time")]
     TimerLoop { operator: String, key: String, time: EventTime, times: u32 },
+    #[error(
+        "operator {operator}: the timer of key {key:?} at {time} is one of {times} that set each other before event \
+         time had passed them; times are nanoseconds since 1970: look at the step between them"
+    )]
+    TimerChain { operator: String, key: String, time: EventTime, times: u32 },
+    /// A call failed of which nothing was taken. The caller has asked to be told, so as to take the work apart itself.
+    #[error("operator {operator}: a call failed: {message}")]
+    Faulted {
+        operator: String,
+        /// The record that is known to be the cause.
+        at: Option<Lineage>,
+        code: &'static str,
+        message: String,
+    },
+    /// The work took long, and the caller has something else to do first. Nothing of what it left is to be kept.
+    #[error("operator {operator}: the work was interrupted")]
+    Interrupted { operator: String },
     #[error(transparent)]
     State(#[from] crate::state::Error),
 }
@@ -45,7 +64,12 @@ impl Error {
             // It has opened under these parameters before: they were looked at when the job was planned.
             Self::Guest { source: GuestError::Open(_), .. } => Kind::Guest,
             Self::Guest { source, .. } => source.kind(),
-            Self::Migration(_) | Self::BadRecord(_) | Self::TimerLoop { .. } => Kind::Guest,
+            Self::Migration(_)
+            | Self::BadRecord(_)
+            | Self::TimerLoop { .. }
+            | Self::TimerChain { .. }
+            | Self::Faulted { .. } => Kind::Guest,
+            Self::Interrupted { .. } => Kind::Retry,
             Self::State(error) => error.kind(),
         }
     }

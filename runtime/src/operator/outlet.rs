@@ -130,10 +130,10 @@ impl Outlet {
         self.bad.is_empty() && self.sinks.iter().all(Sink::is_empty)
     }
 
-    /// Forgets everything that an epoch had brought.
+    /// Forgets everything that waits: it has never been.
     pub fn clear(&mut self) {
         self.inboxes.iter_mut().for_each(Flow::clear);
         self.sinks.iter_mut().for_each(Sink::clear);
-        self.bad.clear();
+        self.bad.take_back();
     }
 }

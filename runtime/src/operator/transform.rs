@@ -3,7 +3,7 @@
 //! Owns the guest instance. An answer touches state and outputs only after all of it has been
 //! checked, so a failed call has had no effect and can be run again in parts. A trap costs the
 //! instance: it is never called again.
-//! Read [`Transform::process`] first, then `attempt` (one call) and `isolate` (finding the bad record).
+//! Read [`Transform::process`] first, then `run`, `attempt` (one call) and `isolate` (finding the bad record).
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -15,20 +15,29 @@ use super::flow::{Flow, Keys, Lineage};
 use super::migration::Migrations;
 use super::module::ModuleRef;
 use super::outlet::{Outgoing, Outlet, Route};
+use super::pace::{OnFault, Pace};
 use crate::env::{Bug, bug};
 use crate::log::header_bytes;
-use crate::model::{Headers, murmur2};
+use crate::model::{Blobs, EventTime, Headers, murmur2};
 use crate::state::{DueTimer, Gathered, TaskState};
 use crate::wasm::contract::{Answer, Emitted, Guest, GuestError, Moment};
 use crate::wasm::{Limits, Shape};
+
+/// The code of a call that took too long.
+const DEADLINE: &str = "deadline";
 
 /// What a call works with besides its records.
 pub struct CallContext<'a> {
     pub state: &'a mut TaskState,
     pub outlet: &'a mut Outlet,
     pub moment: Moment,
+    pub pace: &'a Pace<'a>,
     /// Names of the task's sources and their topics, for dead letters.
     pub sources: &'a [(String, String)],
+    /// Timers at or before this time are due: what a call sets there is part of a chain.
+    pub due_to: EventTime,
+    /// Timers that were set there, by name and key.
+    pub chained: &'a mut Vec<DueTimer>,
 }
 
 /// What one call is cut to.
@@ -51,6 +60,9 @@ pub struct Transform {
     pub migrations: Migrations,
     builder: CallBuilder,
     gathered: Gathered,
+    /// Records of a call, at most, so that what is gathered for them fits. Learnt from the last calls.
+    records_fit: usize,
+    state_bytes_max: usize,
     /// Calls that trapped, ran out of time or memory, or answered wrongly.
     pub faults: u64,
 }
@@ -62,12 +74,18 @@ enum Work<'a> {
     Timers(&'a [DueTimer], Range<usize>),
 }
 
+/// What came of one call.
+enum Attempt {
+    Taken,
+    /// Nothing was taken: the work is too large for one call, and so much of it (at least one) may not be.
+    TooLarge(usize),
+    Fault(Fault),
+}
+
 /// Why a stretch of work has to be taken apart.
 struct Fault {
     /// The position within the stretch that is known to be bad.
     at: Option<usize>,
-    /// Once more on a fresh instance before a single record is given up: another may have used the time.
-    retry: bool,
     code: &'static str,
     message: String,
 }
@@ -87,6 +105,8 @@ impl Transform {
             migrations,
             builder,
             gathered: Gathered::default(),
+            records_fit: usize::MAX,
+            state_bytes_max: usize::MAX,
             faults: 0,
             module,
         }
@@ -120,39 +140,72 @@ impl Transform {
 
     /// Works through all of `flow`, in order.
     pub fn process(&mut self, flow: &Flow, limits: CallLimits, context: &mut CallContext<'_>) -> Result<(), Error> {
+        self.state_bytes_max = limits.max_bytes;
         let mut start = 0;
         while start < flow.len() {
-            let end = flow.cut(start, limits.max_records, limits.max_bytes);
+            let end = flow.cut(start, limits.max_records.min(self.records_fit), limits.max_bytes);
             self.run(Work::Records(flow, start..end), context)?;
             start = end;
         }
         Ok(())
     }
 
-    /// Fires timers, in the order given.
-    pub fn fire(&mut self, due: &[DueTimer], context: &mut CallContext<'_>) -> Result<(), Error> {
+    /// Fires timers, in the order given: all, or the first few where that is too much for one call. True for the latter:
+    /// most often since one of them sets or unsets what comes before the last.
+    pub fn fire(&mut self, due: &[DueTimer], limits: CallLimits, context: &mut CallContext<'_>) -> Result<bool, Error> {
+        self.state_bytes_max = limits.max_bytes;
         self.run(Work::Timers(due, 0..due.len()), context)
     }
 
-    /// Runs the work in as few calls as its faults allow. Parts run in order, each on what the ones
-    /// before it left in the overlay.
-    fn run(&mut self, work: Work<'_>, context: &mut CallContext<'_>) -> Result<(), Error> {
-        let mut waiting = vec![(work, false)];
-        while let Some((work, again)) = waiting.pop() {
-            match self.attempt(&work, context)? {
-                None => {}
-                Some(fault) if work.len() == 1 && fault.retry && !again => waiting.push((work, true)),
-                Some(fault) if work.len() == 1 => self.give_up(&work, &fault, context)?,
-                Some(fault) => isolate(&work, fault.at, &mut waiting),
+    /// Runs the work in as few calls as its size and its faults allow. Parts run in order, each on what the ones before
+    /// it left in the overlay. True where it was too large for one call.
+    fn run(&mut self, work: Work<'_>, context: &mut CallContext<'_>) -> Result<bool, Error> {
+        let isolates = context.pace.on_fault == OnFault::Isolate;
+        let (mut waiting, mut cut) = (vec![Tried { work, before: false }], false);
+        while let Some(Tried { work, before }) = waiting.pop() {
+            context.pace.check(&self.id)?;
+            let lone = work.len() == 1;
+            if lone && isolates {
+                // What came before may have left the instance in any state: it is not to count against this record.
+                self.guest = None;
+            }
+            match self.attempt(&work, before, context)? {
+                Attempt::Taken => {}
+                Attempt::TooLarge(fits) => {
+                    cut = true;
+                    // The timers behind the first stay set, and are asked for again: what the first set may come before them.
+                    if matches!(work, Work::Records(..)) {
+                        waiting.push(Tried { work: work.part(fits, work.len()), before: false });
+                    }
+                    waiting.push(Tried { work: work.part(0, fits), before: false });
+                }
+                Attempt::Fault(fault) if !isolates => return Err(self.report(&work, fault)),
+                // Another may have used the time, and it may have had less than a call can have.
+                Attempt::Fault(fault) if lone && fault.code == DEADLINE && !before => {
+                    waiting.push(Tried { work, before: true });
+                }
+                Attempt::Fault(fault) if lone => self.give_up(&work, &fault, context)?,
+                Attempt::Fault(fault) => isolate(&work, fault.at, &mut waiting),
             }
         }
-        Ok(())
+        Ok(cut)
     }
 
-    /// One guest call. `Some` where nothing was taken of it.
-    fn attempt(&mut self, work: &Work<'_>, context: &mut CallContext<'_>) -> Result<Option<Fault>, Error> {
-        self.gather(work, context)?;
+    fn report(&self, work: &Work<'_>, fault: Fault) -> Error {
+        let at = fault.at.or((work.len() == 1).then_some(0)).and_then(|at| match work {
+            Work::Records(flow, range) => Some(flow.lineage[range.start + at]),
+            Work::Timers(..) => None,
+        });
+        Error::Faulted { operator: self.id.clone(), at, code: fault.code, message: fault.message }
+    }
+
+    /// One guest call; `whole` gives it all the time that the engine allows.
+    fn attempt(&mut self, work: &Work<'_>, whole: bool, context: &mut CallContext<'_>) -> Result<Attempt, Error> {
+        if let Some(fits) = self.gather(work, context)? {
+            return Ok(Attempt::TooLarge(fits));
+        }
         let mut guest = self.instance()?;
+        guest.limit(&context.pace.call_time(whole));
         let moment = context.moment;
         let answer = match work {
             Work::Records(..) => guest.process(moment, &self.builder.records),
@@ -168,7 +221,7 @@ impl Transform {
                 if !error.is_fault() {
                     self.guest = Some(guest);
                 }
-                self.fault(work, error).map(Some)
+                self.fault(work, error)
             }
         }
     }
@@ -183,8 +236,9 @@ impl Transform {
         }
     }
 
-    /// Builds the call's columns and brings the states of its keys to the version that the module reads.
-    fn gather(&mut self, work: &Work<'_>, context: &mut CallContext<'_>) -> Result<(), Error> {
+    /// Builds the call's columns and brings the states of its keys to the version that the module reads. Where they are
+    /// too large for one call, how much of the work is to be tried instead.
+    fn gather(&mut self, work: &Work<'_>, context: &mut CallContext<'_>) -> Result<Option<usize>, Error> {
         let keyed = match work {
             Work::Records(flow, range) => {
                 self.builder.records(flow, range.clone());
@@ -197,14 +251,22 @@ impl Transform {
         };
         let declared = &self.module.description().states;
         if declared.is_empty() || keyed.keys.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        context.state.gather(self.index, &keyed.keys, &mut self.gathered)?;
+        let fitting = context.state.gather(self.index, &keyed.keys, self.state_bytes_max, &mut self.gathered)?;
+        if let Some(keys) = fitting.filter(|_| work.len() > 1) {
+            let fits = (work.len() * keys / keyed.keys.len()).clamp(1, work.len() - 1);
+            self.records_fit = fits;
+            return Ok(Some(fits));
+        }
+        if work.len() >= self.records_fit && self.gathered.values.byte_len() < self.state_bytes_max / 4 {
+            self.records_fit = self.records_fit.saturating_mul(2);
+        }
         self.migrations
             .on_first_touch(&keyed.keys, &mut self.gathered, context.state)
             .map_err(|error| Error::guest(&self.id, &self.module, error))?;
         std::mem::swap(&mut keyed.values, &mut self.gathered.values);
-        Ok(())
+        Ok(None)
     }
 
     fn shape(&self, work: &Work<'_>) -> Shape<'_> {
@@ -217,16 +279,23 @@ impl Transform {
         Shape { keyed_outputs: &self.keyed_outputs, ..shape }
     }
 
-    /// What an error of the guest means for the work: a fault to be isolated, or the end of the epoch.
-    fn fault(&mut self, work: &Work<'_>, error: GuestError) -> Result<Fault, Error> {
-        let (at, retry, code) = match &error {
+    /// What an error of the guest means for the work: a fault to be isolated, less in one call, or the end of the epoch.
+    fn fault(&mut self, work: &Work<'_>, error: GuestError) -> Result<Attempt, Error> {
+        let (at, code) = match &error {
             GuestError::Trap { last_words, .. } => {
                 let hint = last_words.as_ref().and_then(|words| words.record_index).map(|i| i as usize);
-                (hint.filter(|&at| at < work.len()), false, "trap")
+                (hint.filter(|&at| at < work.len()), "trap")
             }
-            GuestError::Deadline { .. } => (None, true, "deadline"),
-            GuestError::Memory { .. } => (None, true, "memory"),
-            GuestError::Answer(_) => (None, false, "wrong-answer"),
+            GuestError::Deadline { .. } => (None, DEADLINE),
+            // It is the host that cut the call so large: no fault before it is of one record.
+            GuestError::Memory { .. } | GuestError::TooMuch(_) if work.len() > 1 => {
+                let fits = work.len() / 2;
+                self.records_fit = fits;
+                return Ok(Attempt::TooLarge(fits));
+            }
+            GuestError::Memory { .. } => (None, "memory"),
+            GuestError::TooMuch(_) | GuestError::Answer(_) => (None, "wrong-answer"),
+            GuestError::Interrupted => return Err(Error::Interrupted { operator: self.id.clone() }),
             _ => return Err(Error::guest(&self.id, &self.module, error)),
         };
         self.faults += 1;
@@ -235,21 +304,18 @@ impl Transform {
             _ => error.to_string(),
         };
         tracing::warn!(operator = %self.id, module = %self.module, records = work.len(), "guest call failed: {message}");
-        Ok(Fault { at, retry, code, message })
+        Ok(Attempt::Fault(Fault { at, code, message }))
     }
 
     /// Takes a checked answer: first whether every output takes its records, then refusals, state,
     /// timers and emissions.
-    fn take(
-        &mut self,
-        work: &Work<'_>,
-        answer: &Answer,
-        context: &mut CallContext<'_>,
-    ) -> Result<Option<Fault>, Error> {
+    fn take(&mut self, work: &Work<'_>, answer: &Answer, context: &mut CallContext<'_>) -> Result<Attempt, Error> {
+        if let Some(first) = work.out_of_turn(answer, self.builder.timer_keys()) {
+            return Ok(Attempt::TooLarge(first));
+        }
         let accepted = for_each_outgoing(work, &answer.emitted, |place, record| {
             context.outlet.check(self.routes_to(place.output), record).map_err(|(code, message)| Fault {
                 at: Some(place.origin),
-                retry: false,
                 code,
                 message,
             })
@@ -268,7 +334,7 @@ impl Transform {
                     Ok::<(), Infallible>(())
                 });
             }
-            return Ok(Some(fault));
+            return Ok(Attempt::Fault(fault));
         }
         for refusal in &answer.refusals {
             self.refuse(work, refusal.record_index as usize, &refusal.code, &refusal.message, context)?;
@@ -279,7 +345,7 @@ impl Transform {
             outlet.emit(self.routes_to(place.output), record);
             Ok::<(), Infallible>(())
         });
-        Ok(None)
+        Ok(Attempt::Taken)
     }
 
     fn routes_to(&self, output: u8) -> &[Route] {
@@ -307,6 +373,9 @@ impl Transform {
                 context.state.unset_timer(self.index, timer, key, time);
             } else {
                 context.state.set_timer(self.index, timer, key, time);
+                if time <= context.due_to && matches!(work, Work::Timers(..)) {
+                    context.chained.push(DueTimer { time, timer, key: key.into() });
+                }
             }
         }
     }
@@ -389,6 +458,24 @@ impl Work<'_> {
         }
     }
 
+    /// Timers of several times in one call: that the answer sets or unsets none of them at or before the last, which
+    /// would have come in between. Else how many stand first, at one time.
+    fn out_of_turn(&self, answer: &Answer, keys: &Blobs) -> Option<usize> {
+        let Self::Timers(due, range) = self else { return None };
+        let due = &due[range.clone()];
+        let (first, last) = (due.first()?, due.last()?);
+        let at_once = due.partition_point(|timer| (timer.time, timer.timer) == (first.time, first.timer));
+        if at_once == due.len() {
+            return None;
+        }
+        let timers = &answer.timers;
+        let before_last = |(i, &time): (usize, &EventTime)| {
+            let key = keys.bytes(timers.slots[i] as usize);
+            (time, timers.timers[i], key) <= (last.time, last.timer, &*last.key)
+        };
+        timers.times.iter().enumerate().any(before_last).then_some(at_once)
+    }
+
     /// A timer that was handed to the guest is spent, whatever became of it; done before the answer's
     /// own timers, so that it may set the same one again.
     fn unset_timers(&self, operator: usize, state: &mut TaskState) {
@@ -398,15 +485,21 @@ impl Work<'_> {
     }
 }
 
+/// Work that waits, and whether it was tried by itself before.
+struct Tried<'a> {
+    work: Work<'a>,
+    before: bool,
+}
+
 /// Puts the parts of faulty work back so that they run in order: around the record that is known to
 /// be bad, else in halves.
-fn isolate<'a>(work: &Work<'a>, at: Option<usize>, waiting: &mut Vec<(Work<'a>, bool)>) {
+fn isolate<'a>(work: &Work<'a>, at: Option<usize>, waiting: &mut Vec<Tried<'a>>) {
     let cuts = match at {
         Some(at) => vec![0, at, at + 1, work.len()],
         None => vec![0, work.len() / 2, work.len()],
     };
     for cut in cuts.windows(2).rev().filter(|cut| cut[0] < cut[1]) {
-        waiting.push((work.part(cut[0], cut[1]), false));
+        waiting.push(Tried { work: work.part(cut[0], cut[1]), before: false });
     }
 }
 

@@ -25,6 +25,23 @@ pub(super) struct Lookup {
     misses: Vec<Miss>,
     full_keys: Blobs,
     read: Blobs,
+    /// Bytes of a value that had to be read, on the average of the last gather that read any.
+    miss_bytes: Option<usize>,
+}
+
+impl Lookup {
+    fn read_bytes(&self) -> usize {
+        self.read.byte_len()
+    }
+}
+
+/// Values that are read to guess the size of many.
+const PROBES: usize = 8;
+
+/// About how many of the keys have values of `max` bytes together, if all have `bytes`.
+fn share(keys: usize, max: usize, bytes: usize) -> usize {
+    let share = keys as u128 * max as u128 / bytes.max(1) as u128;
+    (share as usize).clamp(1, keys - 1)
 }
 
 #[derive(Clone, Copy)]
@@ -44,26 +61,81 @@ struct Miss {
 }
 
 impl TaskState {
-    /// Values of all states of an operator for these distinct keys, each with its schema version.
+    /// Values of all states of an operator for these distinct keys, each with its schema version. Where they are more
+    /// than `max_bytes` (and of more than one key), `out` means nothing, and about how many of the keys are to be asked
+    /// for instead is answered.
     ///
     /// # Errors
     /// `Corrupt` where a stored value is damaged, `Retry` where the disk fails.
-    pub fn gather(&mut self, operator: usize, keys: &Blobs, out: &mut Gathered) -> Result<(), Error> {
-        let gathered = self.try_gather(operator, keys, out);
+    pub fn gather(
+        &mut self,
+        operator: usize,
+        keys: &Blobs,
+        max_bytes: usize,
+        out: &mut Gathered,
+    ) -> Result<Option<usize>, Error> {
+        let gathered = self.try_gather(operator, keys, max_bytes, out);
         self.store.condemn_if_corrupt(gathered)
     }
 
-    fn try_gather(&mut self, operator: usize, keys: &Blobs, out: &mut Gathered) -> Result<(), Error> {
+    fn try_gather(
+        &mut self,
+        operator: usize,
+        keys: &Blobs,
+        max_bytes: usize,
+        out: &mut Gathered,
+    ) -> Result<Option<usize>, Error> {
         self.hash_keys(keys);
         for state in 0..self.operators[operator].states.len() {
             self.look_up(self.operators[operator].states[state], keys);
         }
+        let in_memory = self.bytes_in_memory();
+        let fits = |bytes: usize| (bytes > max_bytes && keys.len() > 1).then(|| share(keys.len(), max_bytes, bytes));
+        let mut read = 0;
         if !self.lookup.misses.is_empty() {
+            let expected = self.expect_misses(keys, max_bytes)?;
+            if let Some(fewer) = fits(in_memory + expected) {
+                return Ok(Some(fewer));
+            }
             self.read_misses(keys)?;
+            read = self.lookup.read_bytes();
+        }
+        if let Some(fewer) = fits(in_memory + read) {
+            return Ok(Some(fewer));
         }
         self.assemble(operator, keys, out)?;
         self.remember_misses(keys);
-        Ok(())
+        Ok(None)
+    }
+
+    /// Bytes of the values that were found in overlay and cache.
+    fn bytes_in_memory(&self) -> usize {
+        let found = self.lookup.found.iter().map(|found| match *found {
+            Found::Overlay(at) => self.overlay.stored(at).len(),
+            Found::Cache(at) => self.cache.stored(at).len(),
+            Found::Store(_) => 0,
+        });
+        found.sum()
+    }
+
+    /// About how many bytes the values that have to be read take. A few of them are read to know, where there are many
+    /// and the last ones were not small: reading them all may be more than there is memory for.
+    fn expect_misses(&mut self, keys: &Blobs, max_bytes: usize) -> Result<usize, Error> {
+        let misses = self.lookup.misses.len();
+        let known = self.lookup.miss_bytes.filter(|bytes| bytes.saturating_mul(misses) < max_bytes / 8);
+        if misses <= 4 * PROBES || known.is_some() {
+            return Ok(known.unwrap_or(0) * misses);
+        }
+        let Lookup { misses: missed, full_keys, read, .. } = &mut self.lookup;
+        full_keys.clear();
+        for miss in missed.iter().step_by(misses / PROBES).take(PROBES) {
+            let mut full_key = Vec::new();
+            let names = &self.owners[miss.owner as usize].names;
+            key::push_value_key(&mut full_key, names, keys.bytes(miss.slot as usize));
+            full_keys.push(Some(&full_key));
+        }
+        self.store.multi_get(full_keys, read)?;
+        Ok(self.lookup.read_bytes() / PROBES * misses)
     }
 
     fn hash_keys(&mut self, keys: &Blobs) {
@@ -129,7 +201,9 @@ impl TaskState {
             misses[position] = *miss;
             found[miss.entry as usize] = Found::Store(position as u32);
         }
-        self.store.multi_get(full_keys, read)
+        self.store.multi_get(full_keys, read)?;
+        self.lookup.miss_bytes = Some(self.lookup.read_bytes().div_ceil(self.lookup.misses.len().max(1)));
+        Ok(())
     }
 
     fn assemble(&mut self, operator: usize, keys: &Blobs, out: &mut Gathered) -> Result<(), Error> {

@@ -36,5 +36,16 @@ pub use store::{Marker, Shared};
 pub use task_state::{OperatorStates, StateSettings, StateStatistics, TaskState};
 pub use timers::DueTimer;
 
+/// Puts bytes that are no value in place of one at rest.
+#[cfg(test)]
+pub fn damage_value(dir: &std::path::Path, operator: &str, state: &str, key: &[u8]) {
+    let (mut store, marker) = TaskState::open(dir, &StateSettings::default()).unwrap();
+    let (mut full_key, mut changes) = (Vec::new(), Changes::default());
+    key::push_value_key(&mut full_key, &key::names(operator, state), key);
+    changes.push(&full_key, Some(b"\0\x01"));
+    store.replay(&changes, marker.unwrap()).unwrap();
+    store.flush().unwrap();
+}
+
 #[cfg(test)]
 mod tests;

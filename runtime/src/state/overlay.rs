@@ -3,6 +3,7 @@
 //!
 //! Owns one arena of bytes and one table; both keep their memory when emptied, so a write allocates
 //! nothing once they have grown. Knows no order: it is sorted once, when someone needs it sorted.
+//! Since the last mark it never overwrites what stood before: so the writes of a batch can be taken back.
 
 use hashbrown::HashTable;
 
@@ -17,18 +18,33 @@ pub(super) struct Overlay {
     table: HashTable<Tagged>,
     entries: Vec<Entry>,
     arena: Vec<u8>,
+    mark: Mark,
+    /// Entries from before the mark as they were then, those that were written since.
+    before: Vec<(u32, ValuePlace)>,
 }
 
-/// One written value. `value_room` bytes are its own in the arena, `value_len` of them in use;
-/// none in use means deleted.
+/// How much there was at the last mark.
+#[derive(Default)]
+struct Mark {
+    entries: usize,
+    arena: usize,
+}
+
+/// Where an entry's value lies in the arena.
+#[derive(Clone, Copy)]
+struct ValuePlace {
+    start: usize,
+    len: u32,
+    room: u32,
+}
+
+/// One written value. `room` bytes are its own in the arena, `len` of them in use; none in use means deleted.
 struct Entry {
     hash: u64,
     owner: u32,
     key_len: u32,
     key_start: usize,
-    value_start: usize,
-    value_len: u32,
-    value_room: u32,
+    value: ValuePlace,
 }
 
 impl Overlay {
@@ -55,7 +71,7 @@ impl Overlay {
     /// The value at rest; empty where the key was deleted.
     pub(super) fn stored(&self, at: u32) -> &[u8] {
         let entry = &self.entries[at as usize];
-        &self.arena[entry.value_start..][..entry.value_len as usize]
+        &self.arena[entry.value.start..][..entry.value.len as usize]
     }
 
     pub(super) fn put(&mut self, hash: u64, owner: u32, key: &[u8], version: u32, new: Option<&[u8]>) {
@@ -87,43 +103,70 @@ impl Overlay {
         self.arena.clear();
         self.arena.shrink_to(KEEP_BYTES);
         self.entries.shrink_to(KEEP_BYTES / size_of::<Entry>());
+        self.mark();
     }
 
     fn key(&self, entry: &Entry) -> &[u8] {
         &self.arena[entry.key_start..][..entry.key_len as usize]
     }
 
+    /// What is written from here on can be taken back by [`Overlay::undo`].
+    pub(super) fn mark(&mut self) {
+        self.mark = Mark { entries: self.entries.len(), arena: self.arena.len() };
+        self.before.clear();
+    }
+
+    /// Takes back what was written since the mark.
+    pub(super) fn undo(&mut self) {
+        for (at, value) in self.before.drain(..).rev() {
+            self.entries[at as usize].value = value;
+        }
+        for at in self.mark.entries..self.entries.len() {
+            let hash = self.entries[at].hash;
+            if let Ok(entry) = self.table.find_entry(hash, |entry| entry.at as usize == at) {
+                entry.remove();
+            }
+        }
+        self.entries.truncate(self.mark.entries);
+        self.arena.truncate(self.mark.arena);
+    }
+
     /// Makes room for a key's value and hands it out.
     fn room(&mut self, hash: u64, owner: u32, key: &[u8], len: usize) -> &mut [u8] {
         let len = len as u32;
         let at = match self.find(hash, owner, key) {
-            Some(at) if len <= self.entries[at as usize].value_room => at,
-            Some(at) => self.grow(at, len),
+            Some(at) => self.make_room(at, len),
             None => self.insert(hash, owner, key, len),
         };
-        let entry = &mut self.entries[at as usize];
-        entry.value_len = len;
-        &mut self.arena[entry.value_start..][..len as usize]
+        let value = &mut self.entries[at as usize].value;
+        value.len = len;
+        &mut self.arena[value.start..][..len as usize]
     }
 
     fn insert(&mut self, hash: u64, owner: u32, key: &[u8], room: u32) -> u32 {
         let at = self.entries.len() as u32;
         let key_start = self.arena.len();
         self.arena.extend_from_slice(key);
-        let value_start = self.reserve(room);
+        let value = ValuePlace { start: self.reserve(room), len: 0, room };
         let key_len = key.len() as u32;
-        self.entries.push(Entry { hash, owner, key_len, key_start, value_start, value_len: 0, value_room: room });
+        self.entries.push(Entry { hash, owner, key_len, key_start, value });
         let entries = &self.entries;
         self.table.insert_unique(hash, Tagged::new(hash, at), |entry| entries[entry.at as usize].hash);
         at
     }
 
-    /// Gives a written value more room. The old room stays unused until the epoch ends, and counts.
-    fn grow(&mut self, at: u32, room: u32) -> u32 {
-        let value_start = self.reserve(room);
-        let entry = &mut self.entries[at as usize];
-        entry.value_start = value_start;
-        entry.value_room = room;
+    /// Gives a written value a place for `room` bytes. An old place that cannot be used stays until the epoch ends, and
+    /// counts.
+    fn make_room(&mut self, at: u32, room: u32) -> u32 {
+        let value = self.entries[at as usize].value;
+        if room <= value.room && value.start >= self.mark.arena {
+            return at;
+        }
+        if (at as usize) < self.mark.entries && value.start < self.mark.arena {
+            self.before.push((at, value));
+        }
+        let start = self.reserve(room);
+        self.entries[at as usize].value = ValuePlace { start, len: value.len, room };
         at
     }
 
@@ -155,6 +198,36 @@ mod tests {
         overlay.clear();
         assert_eq!(read(&overlay, b"k"), None);
         assert_eq!(overlay.byte_len(), 0);
+    }
+
+    #[test]
+    fn what_was_written_since_the_mark_can_be_taken_back_and_nothing_else() {
+        let mut overlay = Overlay::default();
+        let put = |overlay: &mut Overlay, key: u64, value: Option<&[u8]>| {
+            overlay.put(key % 3, 0, &key.to_le_bytes(), 1, value);
+        };
+        let all = |overlay: &Overlay| -> Vec<Option<Vec<u8>>> {
+            let found = |key: u64| overlay.find(key % 3, 0, &key.to_le_bytes());
+            (0..20).map(|key| found(key).map(|at| overlay.stored(at).to_vec())).collect()
+        };
+        (0..10).for_each(|key| put(&mut overlay, key, Some(b"before")));
+        put(&mut overlay, 3, None);
+        let before = all(&overlay);
+        for _ in 0..3 {
+            overlay.mark();
+            for round in [&b"shorter"[..3], b"much longer than before", b"", b"x"] {
+                (5..15).for_each(|key| put(&mut overlay, key, Some(round)));
+                put(&mut overlay, 3, Some(round));
+                put(&mut overlay, 0, None);
+            }
+            assert_ne!(all(&overlay), before);
+            overlay.undo();
+            assert_eq!(all(&overlay), before);
+        }
+        put(&mut overlay, 12, Some(b"kept"));
+        overlay.mark();
+        overlay.undo();
+        assert!(all(&overlay)[12].is_some());
     }
 
     #[test]

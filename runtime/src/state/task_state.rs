@@ -179,7 +179,8 @@ impl TaskState {
     }
 
     /// Appends the timers that are due at `up_to`, at most `limit`, in the order (time, timer, key),
-    /// with those of the open epoch. They stay set until they are unset.
+    /// with those of the open epoch; with `one_time` only those of the first time and timer. They stay set until they
+    /// are unset.
     ///
     /// # Errors
     /// `Corrupt` where a stored timer is damaged, `Retry` where the disk fails.
@@ -188,9 +189,10 @@ impl TaskState {
         operator: usize,
         up_to: EventTime,
         limit: usize,
+        one_time: bool,
         out: &mut Vec<DueTimer>,
     ) -> Result<(), Error> {
-        let due = self.operators[operator].timers.due(&mut self.store, up_to, limit, out);
+        let due = self.operators[operator].timers.due(&mut self.store, up_to, limit, one_time, out);
         self.store.condemn_if_corrupt(due)
     }
 
@@ -232,6 +234,19 @@ impl TaskState {
         self.operators.iter_mut().for_each(|operator| operator.timers.committed());
         self.clear_epoch();
         Ok(())
+    }
+
+    /// What is changed from here on can be taken back by [`TaskState::undo`]: a batch.
+    pub fn mark(&mut self) {
+        self.overlay.mark();
+        self.operators.iter_mut().for_each(|operator| operator.timers.mark());
+    }
+
+    /// Takes back what was changed since the mark; what the open epoch held before stays in it.
+    pub fn undo(&mut self) {
+        self.overlay.undo();
+        self.operators.iter_mut().for_each(|operator| operator.timers.undo());
+        self.changes_are_current = false;
     }
 
     /// Takes the open epoch back: state is as the last commit left it.

@@ -38,14 +38,15 @@ fn marker(epoch: u64) -> Marker {
 
 fn read(state: &mut TaskState, operator: usize, keys: &[&[u8]]) -> Vec<Option<(u32, Vec<u8>)>> {
     let mut out = Gathered::default();
-    state.gather(operator, &keys.iter().map(|key| Some(*key)).collect::<Blobs>(), &mut out).unwrap();
+    let keys = keys.iter().map(|key| Some(*key)).collect::<Blobs>();
+    assert_eq!(state.gather(operator, &keys, usize::MAX, &mut out).unwrap(), None);
     let entries = out.values.iter().zip(&out.versions);
     entries.map(|(value, version)| value.map(|value| (*version, value.to_vec()))).collect()
 }
 
 fn due(state: &mut TaskState, operator: usize, up_to: EventTime, limit: usize) -> Vec<(EventTime, u8, Vec<u8>)> {
     let mut out = Vec::new();
-    state.due_timers(operator, up_to, limit, &mut out).unwrap();
+    state.due_timers(operator, up_to, limit, false, &mut out).unwrap();
     out.into_iter().map(|due| (due.time, due.timer, due.key.to_vec())).collect()
 }
 
@@ -289,7 +290,7 @@ fn damaged_files_are_an_error_that_says_so_and_a_wipe_starts_over() {
         let found = TaskState::open(dir.path(), &settings()).and_then(|(mut state, _)| {
             state.bind(&operators())?;
             let keys: Vec<_> = (0..200_u32).map(u32::to_le_bytes).collect();
-            state.gather(0, &keys.iter().map(|key| Some(&key[..])).collect(), &mut Gathered::default())
+            state.gather(0, &keys.iter().map(|key| Some(&key[..])).collect(), usize::MAX, &mut Gathered::default())
         });
         assert_eq!(found.map_err(|e| e.kind()), Err(Kind::Corrupt), "{file_type}");
         TaskState::wipe(dir.path()).unwrap();
@@ -319,7 +320,7 @@ fn a_damaged_value_names_its_operator_state_and_key_group_and_condemns_the_store
         changes.push(&full_key, Some(damaged));
         state.replay(&changes, marker(1)).unwrap();
         let keys: Blobs = [Some(&b"other"[..]), Some(b"k")].into_iter().collect();
-        let error = state.gather(0, &keys, &mut Gathered::default()).unwrap_err();
+        let error = state.gather(0, &keys, usize::MAX, &mut Gathered::default()).unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt);
         assert!(error.to_string().starts_with("read state y of operator a, key group 3872, key k"), "{error}");
     }
@@ -330,11 +331,40 @@ fn a_damaged_value_names_its_operator_state_and_key_group_and_condemns_the_store
     open(dir.path());
 }
 
+#[test]
+fn values_that_are_too_large_together_are_answered_by_how_many_keys_to_ask_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let names: Vec<String> = (0..200).map(|n| format!("key-{n}")).collect();
+    let keys: Blobs = names.iter().map(|name| Some(name.as_bytes())).collect();
+    let ask = |state: &mut TaskState, most: usize| {
+        let keys: Blobs = names[..most].iter().map(|name| Some(name.as_bytes())).collect();
+        state.gather(1, &keys, 10_000, &mut Gathered::default()).unwrap()
+    };
+    keys.iter().flatten().for_each(|key| state.put(1, 0, key, 1, Some(&[7; 1_000])));
+    for _ in 0..3 {
+        let fewer = ask(&mut state, 200).unwrap();
+        assert!((1..=10).contains(&fewer), "{fewer}");
+        assert_eq!(ask(&mut state, 5), None);
+        assert_eq!(ask(&mut state, 1), None);
+        // In the epoch, in the cache or waiting, and on disk.
+        state.apply(marker(1)).unwrap();
+        state.flush().unwrap();
+    }
+    drop(state);
+    let (mut state, _) = open(dir.path());
+    assert!(ask(&mut state, 200).is_some_and(|fewer| fewer <= 10));
+    keys.iter().flatten().for_each(|key| state.put(1, 0, key, 1, Some(&[7; 20_000])));
+    assert_eq!(ask(&mut state, 1), None, "a single key has what it has");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Put { operator: usize, state: u8, key: u8, value: Option<Vec<u8>> },
     Set { operator: usize, timer: u8, key: u8, time: i64 },
     Unset { operator: usize, timer: u8, key: u8, time: i64 },
+    Mark,
+    Undo,
     Apply,
     Discard,
     Reopen,
@@ -349,6 +379,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|((operator, t, key), time)| Step::Set { operator, timer: t * (1 - operator as u8), key, time }),
         2 => (place, -3..9_i64)
             .prop_map(|((operator, t, key), time)| Step::Unset { operator, timer: t * (1 - operator as u8), key, time }),
+        2 => Just(Step::Mark),
+        2 => Just(Step::Undo),
         2 => Just(Step::Apply),
         1 => Just(Step::Discard),
         1 => Just(Step::Reopen),
@@ -384,6 +416,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let (mut state, _) = open(dir.path());
         let (mut model, mut committed, mut changelog) = (Model::default(), Model::default(), Vec::new());
+        let mut marked = Model::default();
         for step in steps {
             match step {
                 Step::Put { operator, state: s, key, value } => {
@@ -401,6 +434,14 @@ proptest! {
                     state.unset_timer(operator, timer, &[key], time);
                     model.timers.remove(&(operator, time, timer, key));
                 }
+                Step::Mark => {
+                    state.mark();
+                    marked = model.clone();
+                }
+                Step::Undo => {
+                    state.undo();
+                    model = marked.clone();
+                }
                 Step::Apply => {
                     let changes = state.delta().clone();
                     let keys: Vec<_> = changes.iter().map(|(key, _)| key.to_vec()).collect();
@@ -408,10 +449,12 @@ proptest! {
                     changelog.push(changes);
                     state.apply(marker(changelog.len() as u64)).unwrap();
                     committed = model.clone();
+                    marked = model.clone();
                 }
                 Step::Discard => {
                     state.discard();
                     model = committed.clone();
+                    marked = committed.clone();
                 }
                 Step::Reopen => {
                     drop(state);
@@ -423,6 +466,7 @@ proptest! {
                         state.replay(changes, marker(epoch)).unwrap();
                     }
                     model = committed.clone();
+                    marked = committed.clone();
                 }
             }
             model.check(&mut state);

@@ -24,6 +24,12 @@ pub struct DueTimer {
     pub key: Box<[u8]>,
 }
 
+impl DueTimer {
+    fn bytes(&self) -> usize {
+        self.key.len() + size_of::<Self>()
+    }
+}
+
 pub(super) struct Timers {
     operator: String,
     names: Vec<String>,
@@ -33,6 +39,8 @@ pub(super) struct Timers {
     /// The open epoch's sets (true) and unsets (false), the last of each timer.
     changed: BTreeMap<DueTimer, bool>,
     changed_bytes: usize,
+    /// What `changed` said before, of every timer that was changed since the mark.
+    before: Vec<(DueTimer, Option<bool>)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +59,7 @@ impl Timers {
             horizon: Horizon::NothingLoaded,
             changed: BTreeMap::new(),
             changed_bytes: 0,
+            before: Vec::new(),
         }
     }
 
@@ -65,10 +74,36 @@ impl Timers {
     }
 
     fn note(&mut self, timer: DueTimer, set: bool) {
-        let bytes = timer.key.len() + size_of::<DueTimer>();
-        if self.changed.insert(timer, set).is_none() {
+        let bytes = timer.bytes();
+        let before = self.changed.insert(timer.clone(), set);
+        if before.is_none() {
             self.changed_bytes += bytes;
         }
+        self.before.push((timer, before));
+    }
+
+    /// What is changed from here on can be taken back by [`Timers::undo`].
+    pub(super) fn mark(&mut self) {
+        self.before.clear();
+    }
+
+    /// Takes back what was changed since the mark.
+    pub(super) fn undo(&mut self) {
+        if self.before.is_empty() {
+            return;
+        }
+        for (timer, before) in std::mem::take(&mut self.before).into_iter().rev() {
+            match before {
+                Some(set) => drop(self.changed.insert(timer, set)),
+                None => {
+                    self.changed_bytes -= timer.bytes();
+                    self.changed.remove(&timer);
+                }
+            }
+        }
+        // What is near is read anew; the open epoch's own sets stand nowhere else.
+        self.near = self.changed.iter().filter(|(_, set)| **set).map(|(timer, _)| timer.clone()).collect();
+        self.horizon = Horizon::NothingLoaded;
     }
 
     pub(super) fn due(
@@ -76,16 +111,25 @@ impl Timers {
         store: &mut Store,
         up_to: EventTime,
         limit: usize,
+        one_time: bool,
         out: &mut Vec<DueTimer>,
     ) -> Result<(), Error> {
-        let wanted = |near: &BTreeSet<DueTimer>, horizon: Horizon| {
+        // A horizon covers all timers of a time: the first of one time are together once it covers any of them.
+        let enough = |near: &BTreeSet<DueTimer>, horizon: Horizon| {
+            let limit = if one_time { 1 } else { limit };
             near.iter().take_while(|timer| timer.time <= up_to && horizon.covers(timer.time)).take(limit).count()
+                >= limit
         };
-        while !self.horizon.covers(up_to) && wanted(&self.near, self.horizon) < limit {
+        while !self.horizon.covers(up_to) && !enough(&self.near, self.horizon) {
             self.load(store)?;
         }
-        let count = wanted(&self.near, self.horizon);
-        out.extend(self.near.iter().take(count).cloned());
+        let horizon = self.horizon;
+        let first = self.near.first().map(|timer| (timer.time, timer.timer));
+        let due = self.near.iter().take_while(|timer| {
+            let together = !one_time || Some((timer.time, timer.timer)) == first;
+            together && timer.time <= up_to && horizon.covers(timer.time)
+        });
+        out.extend(due.take(limit).cloned());
         Ok(())
     }
 
@@ -129,6 +173,7 @@ impl Timers {
     fn forget_changes(&mut self) {
         self.changed.clear();
         self.changed_bytes = 0;
+        self.before.clear();
     }
 
     /// Forgets what lies far ahead; it is in RocksDB.

@@ -3,7 +3,7 @@
 //! Each function is called behind a switch that an ordinary build does not have. Nothing here is ever right.
 
 use super::plan::TaskPlan;
-use super::session::{OpenEpoch, Session};
+use super::session::{Firing, Intake, OpenEpoch, Session};
 use super::{Error, recovery};
 use crate::checkpoint::Header;
 use crate::log::{GroupPosition, Isolation, Log};
@@ -22,13 +22,13 @@ pub(super) fn apply_indefinite(session: &mut Session<'_>, header: &Header, hash:
     session.state.apply(recovery::marker(header, hash, header_offset))?;
     session.state.flush()?;
     let plan = session.plan();
-    session.writer = Some(session.around.log.writer(&plan.transactional_id())?);
+    session.writer = Some(session.context.log.writer(&plan.transactional_id())?);
     Ok(header_offset)
 }
 
 fn changelog_end(session: &Session<'_>) -> Result<i64, Error> {
     let TaskPlan { changelog, task, .. } = session.plan();
-    Ok(session.around.log.end_offset(&changelog.name, *task as i32, Isolation::ReadUncommitted)?)
+    Ok(session.context.log.end_offset(&changelog.name, *task as i32, Isolation::ReadUncommitted)?)
 }
 
 /// [`crate::env::Bug::ReuseWriter`]: aborts, rewinds to the last header known here, and goes on with the same writer.
@@ -37,15 +37,16 @@ pub(super) fn abort_and_go_on(session: &mut Session<'_>) -> Result<(), Error> {
         // Whether there was anything left to abort is what it does not know.
         drop(writer.abort());
     }
-    let around = session.around;
+    let context = session.context;
     session.state.discard();
-    session.chain.clear();
-    session.batch.clear();
+    session.chain.take_back();
+    session.intake = Intake::default();
+    session.firing = Firing::default();
     session.epoch = OpenEpoch::default();
     session.inputs.rewind();
     session.emitted_watermark = session.head.header.watermark;
-    recovery::restore_watermark(&mut session.watermark, &around.plan, &session.inputs, &session.head.header);
-    Ok(session.reader.assign(&session.inputs.assignments(&around.plan, around.log.as_ref())?)?)
+    recovery::restore_watermark(&mut session.watermark, &context.plan, &session.inputs, &session.head.header);
+    Ok(session.reader.assign(&session.inputs.assignments(&context.plan, context.log.as_ref())?)?)
 }
 
 /// [`crate::env::Bug::PositionsFromGroup`]: the positions of the open epoch.
@@ -56,7 +57,7 @@ pub(super) fn mirror_open_positions(session: &Session<'_>) -> Result<(), Error> 
         partition: input.partition,
         next: input.next,
     });
-    Ok(session.around.log.mirror(&group(plan), &positions.collect::<Vec<_>>())?)
+    Ok(session.context.log.mirror(&group(plan), &positions.collect::<Vec<_>>())?)
 }
 
 /// [`crate::env::Bug::PositionsFromGroup`]: puts the group's positions in place of the header's.

@@ -70,6 +70,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// It is about the local store, which is a cache of the changelog and can be rebuilt.
+    pub(super) fn is_of_local_store(&self) -> bool {
+        matches!(self, Self::State(_) | Self::Operator(operator::Error::State(_)))
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Self::Log(error) => error.kind(),

@@ -1,54 +1,16 @@
-//! How the rest of the process talks to a running task: commands in, status out.
+//! How the rest of the process talks to a running task: a target in, status out.
 //!
-//! Commands are heard between batches, never inside one. Status is a snapshot replaced once an epoch
+//! Another target is heard between two steps, and ends a guest's call that takes long. Status is a snapshot replaced once an epoch
 //! (and on every change of phase), so reading it never waits for the task.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use super::plan::ModuleRef;
 use super::target::{Target, TargetCell};
 use crate::error::Kind;
-use crate::model::{EventTime, Uid};
-
-pub enum Command {
-    /// Try the new version over all state without writing anything, while the old one runs on.
-    PrepareSwap { swap: Uid, operator: usize, module: ModuleRef, reply: mpsc::Sender<Result<Prepared, String>> },
-    /// Change to the prepared version at the next epoch boundary; answered when that epoch is committed.
-    SwitchSwap { swap: Uid, reply: mpsc::Sender<Result<Switched, String>> },
-    /// Forget a prepared version.
-    AbandonSwap { swap: Uid },
-    /// Commit what is open and end the task.
-    Stop,
-}
-
-impl Command {
-    /// Answers a command that cannot be obeyed now.
-    pub(super) fn decline(self, why: &str) {
-        // Whoever asked may have gone; then nobody needs the answer.
-        match self {
-            Self::PrepareSwap { reply, .. } => drop(reply.send(Err(why.to_owned()))),
-            Self::SwitchSwap { reply, .. } => drop(reply.send(Err(why.to_owned()))),
-            Self::AbandonSwap { .. } | Self::Stop => {}
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prepared {
-    pub values_tried: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Switched {
-    /// The first epoch under the new version.
-    pub epoch: u64,
-    /// Between the last output of the old version and the first readiness of the new one, microseconds.
-    pub pause_us: u64,
-}
+use crate::model::EventTime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -172,23 +134,17 @@ impl Default for TaskStatus {
     }
 }
 
-/// A started task. Dropping the handle does not stop it: send [`Command::Stop`] and `join`.
+/// A started task. Dropping the handle tells it to stop and does not wait: [`TaskHandle::stop`] and `join` do.
 pub struct TaskHandle {
-    pub(super) commands: mpsc::Sender<Command>,
-    pub(super) target: Arc<TargetCell>,
-    pub(super) status: Arc<Mutex<TaskStatus>>,
-    pub(super) thread: Option<std::thread::JoinHandle<()>>,
+    target: Arc<TargetCell>,
+    status: Arc<Mutex<TaskStatus>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl TaskHandle {
-    /// Of a task that runs on `thread`, hears `commands`, looks at `target` and keeps `status` up to date.
-    pub fn new(
-        commands: mpsc::Sender<Command>,
-        target: Arc<TargetCell>,
-        status: Arc<Mutex<TaskStatus>>,
-        thread: std::thread::JoinHandle<()>,
-    ) -> Self {
-        Self { commands, target, status, thread: Some(thread) }
+    /// Of a task that runs on `thread`, looks at `target` and keeps `status` up to date.
+    pub fn new(target: Arc<TargetCell>, status: Arc<Mutex<TaskStatus>>, thread: std::thread::JoinHandle<()>) -> Self {
+        Self { target, status, thread: Some(thread) }
     }
 
     /// Its thread has ended, by itself or because it was told to.
@@ -202,9 +158,9 @@ impl TaskHandle {
         self.target.put(target);
     }
 
-    /// False where the task has ended; its status says why.
-    pub fn send(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok()
+    /// Tells it to commit what is open and to end; `join` waits for that.
+    pub fn stop(&self) {
+        self.target.stop();
     }
 
     pub fn status(&self) -> TaskStatus {
@@ -216,5 +172,11 @@ impl TaskHandle {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        self.target.stop();
     }
 }

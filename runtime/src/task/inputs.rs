@@ -93,28 +93,26 @@ impl Inputs {
         Ok(assignments)
     }
 
-    /// Moves the position behind the batch and tells which input it is, and of which source.
-    pub fn accept(
-        &mut self,
-        plan: &TaskPlan,
-        batch: &PartitionBatch,
-        reader: &dyn Reader,
-    ) -> Result<(usize, usize), Error> {
-        let found = self.entries.iter_mut().enumerate().find(|(_, input)| {
+    /// Which input a batch is of, and of which source: one that was asked for, from where it was asked for.
+    pub fn find(&self, plan: &TaskPlan, batch: &PartitionBatch) -> Result<(usize, usize), Error> {
+        let found = self.entries.iter().enumerate().find(|(_, input)| {
             input.partition == batch.partition && plan.sources[input.source].topic.name == batch.topic
         });
-        let (Some((index, input)), Some(&first), Some(&last)) = (found, batch.offsets.first(), batch.offsets.last())
-        else {
+        let (Some((index, input)), Some(&first)) = (found, batch.offsets.first()) else {
             return Err(Error::Unasked { topic: batch.topic.clone(), partition: batch.partition });
         };
         if first < input.next.0 {
             let (topic, partition) = (batch.topic.clone(), batch.partition);
             return Err(Error::OutOfPlace { topic, partition, offset: first, expected: input.next.0 });
         }
-        // Breaks: what is kept is the offset to read next.
-        input.next = if bug(Bug::LastOffset) { NextOffset(last) } else { NextOffset::after(last) };
-        input.leader_epoch = reader.leader_epoch(&batch.topic, batch.partition).or(input.leader_epoch);
         Ok((index, input.source))
+    }
+
+    /// Moves the position behind what was processed.
+    pub fn pass(&mut self, input: usize, next: NextOffset, leader_epoch: Option<i32>) {
+        let input = &mut self.entries[input];
+        input.next = next;
+        input.leader_epoch = leader_epoch.or(input.leader_epoch);
     }
 
     /// Moves over what will never be delivered (markers, aborted records) where no record of the open

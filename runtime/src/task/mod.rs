@@ -5,18 +5,23 @@
 //! surely been committed; every failure is handled by dropping the overlay and starting again from
 //! what the changelog says.
 //!
-//! Read [`session`] first (the straight loop and the commit), then [`recovery`], then [`swap`].
+//! Read [`session`] first (the straight loop), then [`commit`], [`recovery`] and [`swap`]; [`supervisor`] decides what comes
+//! after a session.
 
 mod broken;
-mod careful;
 mod changelog;
+mod commit;
+mod context;
 mod error;
 pub mod handle;
 mod inputs;
+mod isolation;
 mod outlets;
 pub mod plan;
 mod recovery;
 mod session;
+mod smaller_steps;
+mod supervisor;
 mod swap;
 pub mod target;
 mod worker;

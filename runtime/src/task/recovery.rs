@@ -8,22 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::context::TaskContext;
 use super::inputs::{self, Inputs};
 use super::outlets::Outlets;
 use super::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef, Unavailable};
-use super::session::{Head, OpenEpoch, Session};
+use super::session::{Firing, Head, Intake, OpenEpoch, Session};
 use super::swap::Swaps;
-use super::worker::Surroundings;
 use super::{Error, broken, changelog};
 use crate::checkpoint::{
     self, Chain as HeaderChain, Delta, Header, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion,
     TaskIdentity,
 };
-use crate::codec::Decoded;
 use crate::env::{Bug, bug, failpoint};
 use crate::error::Kind;
 use crate::log::{self, Cleanup, CommitOutcome, Isolation, Log, TopicRules};
-use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionBatch, PartitionId, Uid};
+use crate::model::{BEFORE_ALL_TIME, Digest, NextOffset, PartitionId, Uid};
 use crate::operator;
 use crate::operator::bad_record::BadRecords;
 use crate::operator::chain::Chain;
@@ -34,6 +33,9 @@ use crate::operator::transform::{CallLimits, Transform};
 use crate::state::{Changes, Marker, OperatorStates, StateSettings, TaskState};
 use crate::wasm::contract::Description;
 use crate::watermark::TaskWatermark;
+
+/// No target has this generation: a new session looks at it at once.
+const NEVER_HEARD: u64 = u64::MAX;
 
 /// Commits header 0: where the task starts, resolved once. Does nothing where the task has headers.
 ///
@@ -134,29 +136,30 @@ pub(super) fn operator_version(id: &str, module: &ModuleRef, migrator: Option<Di
 }
 
 impl<'a> Session<'a> {
-    /// Takes over and recovers. A held session reads no input.
-    pub fn recover(around: &'a Surroundings, hold: bool) -> Result<Self, Error> {
-        let started = around.clock.elapsed();
-        let (plan, log) = (&around.plan, around.log.as_ref());
+    /// Takes over and recovers. Where uploaded code was at fault under the modules that the last header names, the session
+    /// is held: it reads no input.
+    pub fn recover(context: &'a TaskContext) -> Result<Self, Error> {
+        let started = context.clock.elapsed();
+        let (plan, log) = (&context.plan, context.log.as_ref());
         // Breaks: the takeover comes first, so that nobody can add to what is read then.
         let early = if bug(Bug::ReadBeforeTakeover) { Some(restore(plan, log, open_store(plan)?)?) } else { None };
         let take_over = || log.writer(&plan.transactional_id());
-        let (writer, (rules, store)) = beside(around.overlap, take_over, || {
+        let (writer, (rules, store)) = beside(context.overlap, take_over, || {
             let read = plan.sources.iter().map(|source| &source.topic).chain([&plan.changelog]);
             log.expect_readers(&read.map(|topic| topic.name.as_str()).collect::<Vec<_>>(), Isolation::ReadCommitted);
-            let rules = check_topics(around)?;
+            let rules = check_topics(context)?;
             // What a store holds is judged by the changelog, whenever it was opened.
             Ok((rules, if early.is_none() { Some(open_store(plan)?) } else { None }))
         })?;
         failpoint("recovery-after-init");
-        let fenced = around.clock.elapsed();
+        let fenced = context.clock.elapsed();
         let (mut state, mut head) = match (early, store) {
             (Some(early), _) => early,
             (None, Some(store)) => restore(plan, log, store)?,
             (None, None) => restore(plan, log, open_store(plan)?)?,
         };
         failpoint("recovery-after-read");
-        let restored = around.clock.elapsed();
+        let restored = context.clock.elapsed();
         if bug(Bug::PositionsFromGroup) {
             // Breaks: positions are never read from anywhere but the header.
             broken::positions_from_group(plan, log, &mut head.header)?;
@@ -171,9 +174,11 @@ impl<'a> Session<'a> {
             head.header.inputs.iter_mut().for_each(|input| input.watermark = BEFORE_ALL_TIME);
         }
         check_inputs(plan, &head.header)?;
-        let modules = modules_of(around, &head.header)?;
+        let modules = modules_of(context, &head.header)?;
+        let digests = modules.iter().map(|module| module.digest);
+        let hold = context.memory().held_under.as_ref().is_some_and(|held| digests.eq(held.iter().copied()));
         state.bind(&bindings(plan, &modules))?;
-        let chain = build_chain(around, &head.header, &modules, &rules)?;
+        let chain = build_chain(context, &head.header, &modules, &rules)?;
         let inputs = Inputs::new(plan, |source, partition| position(&head.header, source, partition));
         let mut watermark = TaskWatermark::new(
             plan.sources.iter().flat_map(|source| source.partitions.iter().map(|_| source.watermark.clone())),
@@ -185,11 +190,11 @@ impl<'a> Session<'a> {
             failpoint("recovery-assigned");
         }
         let mut session = Self {
-            around,
+            context,
             owner: Uid::random(),
             reader,
             writer: Some(writer),
-            outlets: Outlets::new(around.clusters.clone()),
+            outlets: Outlets::new(context.clusters.clone()),
             state,
             chain,
             watermark,
@@ -200,10 +205,11 @@ impl<'a> Session<'a> {
             epoch: OpenEpoch::default(),
             swaps: Swaps::default(),
             hold,
-            batch: PartitionBatch::default(),
-            decoded: Decoded::default(),
+            heard: NEVER_HEARD,
+            intake: Intake::default(),
+            firing: Firing::default(),
             lag_asked: None,
-            late: 0,
+            faults_shown: 0,
         };
         // Breaks: a takeover's first act is to commit a claim.
         if !bug(Bug::SkipClaim) {
@@ -214,53 +220,18 @@ impl<'a> Session<'a> {
         Ok(session)
     }
 
-    /// The header that this epoch would commit.
-    pub fn next_header(&self, kind: HeaderKind) -> Header {
-        let plan = self.plan();
-        let last = &self.head.header;
-        let epoch = last.epoch + 1;
-        let claim = if kind == HeaderKind::Claim { epoch } else { last.owner.claim };
-        let marks = self.watermark.snapshot();
-        let inputs = self.inputs.iter().zip(marks).map(|(input, mark)| {
-            let source = &plan.sources[input.source];
-            InputPosition {
-                source: source.id.clone(),
-                topic: source.topic.id,
-                partition: input.partition,
-                next_offset: input.next,
-                leader_epoch: input.leader_epoch,
-                watermark: mark.watermark,
-                idle: mark.idle,
-                upstream: Vec::new(),
-            }
-        });
-        let operators = self.chain.transforms.iter();
-        Header {
-            kind,
-            task: last.task.clone(),
-            owner: Owner { session: self.owner, claim, generation: 0 },
-            epoch,
-            previous: self.head.hash,
-            inputs: inputs.collect(),
-            watermark: self.emitted_watermark,
-            processing_time: self.shown_time,
-            base: last.base,
-            swap: self.swaps.in_force.or(last.swap),
-            operators: operators.map(|t| operator_version(&t.id, t.module(), t.migrations.migrator())).collect(),
-        }
-    }
-
     /// Says how long it took, and which part of it.
     fn announce(&self, [started, fenced, restored]: [Duration; 3]) {
-        let now = self.around.clock.elapsed();
+        let now = self.context.clock.elapsed();
         let ms = |from: Duration, to: Duration| to.saturating_sub(from).as_millis() as u64;
         let (job, task, epoch) = (&self.plan().job.name, self.plan().task, self.head.header.epoch);
         let (fence_ms, restore_ms, claim_ms) = (ms(started, fenced), ms(fenced, restored), ms(restored, now));
         tracing::info!(%job, task, epoch, fence_ms, restore_ms, claim_ms, "task recovered");
         let took = now.saturating_sub(started);
-        self.around.update(|status| {
+        self.context.update(|status| {
             status.recovery_us = took.as_micros() as u64;
             status.modules = self.module_status();
+            status.trial = None;
         });
     }
 }
@@ -269,8 +240,8 @@ impl<'a> Session<'a> {
 type Rules<'a> = BTreeMap<(Option<&'a str>, &'a str), TopicRules>;
 
 /// A topic that was made again under its name is another topic. Each is asked for where it is.
-fn check_topics(around: &Surroundings) -> Result<Rules<'_>, Error> {
-    let Surroundings { plan, log, clusters, .. } = around;
+fn check_topics(context: &TaskContext) -> Result<Rules<'_>, Error> {
+    let TaskContext { plan, log, clusters, .. } = context;
     let mut rules = Rules::new();
     let sources = plan.sources.iter().map(|source| &source.topic);
     let at_home = sources.chain(sinks_on(plan, None)).chain([&plan.changelog, &plan.dead_letters]).collect();
@@ -480,21 +451,23 @@ pub(super) fn restore_watermark(watermark: &mut TaskWatermark, plan: &TaskPlan, 
 }
 
 /// The module of every operator, as the header says; the plan's own where it is the same.
-fn modules_of(around: &Surroundings, header: &Header) -> Result<Vec<ModuleRef>, Error> {
-    let operators = around.plan.operators.iter();
+fn modules_of(context: &TaskContext, header: &Header) -> Result<Vec<ModuleRef>, Error> {
+    let operators = context.plan.operators.iter();
     operators
         .map(|operator| {
             let version = header.operators.iter().find(|version| version.id == operator.id);
             match version {
-                Some(version) if version.module != operator.module.digest => load(around, &operator.id, version.module),
+                Some(version) if version.module != operator.module.digest => {
+                    load(context, &operator.id, version.module)
+                }
                 _ => Ok(operator.module.clone()),
             }
         })
         .collect()
 }
 
-fn load(around: &Surroundings, operator: &str, digest: Digest) -> Result<ModuleRef, Error> {
-    around.modules.module(operator, digest).map_err(|Unavailable { why: found, kind }| Error::Module {
+fn load(context: &TaskContext, operator: &str, digest: Digest) -> Result<ModuleRef, Error> {
+    context.modules.module(operator, digest).map_err(|Unavailable { why: found, kind }| Error::Module {
         operator: operator.to_owned(),
         found,
         kind,
@@ -515,19 +488,19 @@ pub(super) fn bindings(plan: &TaskPlan, modules: &[ModuleRef]) -> Vec<OperatorSt
 }
 
 fn build_chain(
-    around: &Surroundings,
+    context: &TaskContext,
     header: &Header,
     modules: &[ModuleRef],
     rules: &Rules<'_>,
 ) -> Result<Chain, Error> {
-    let plan = &around.plan;
+    let plan = &context.plan;
     let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
     let mut transforms = Vec::with_capacity(plan.operators.len());
     for (index, operator) in plan.operators.iter().enumerate() {
         let module = modules[index].clone();
         let version = header.operators.iter().find(|version| version.id == operator.id);
         let migrator = match version.and_then(|version| version.migrator) {
-            Some(digest) => Some(instantiate_migrator(around, &operator.id, &module, digest)?),
+            Some(digest) => Some(instantiate_migrator(context, &operator.id, &module, digest)?),
             None => None,
         };
         let migrations = Migrations::new(index, &module.description().states, migrator);
@@ -546,14 +519,14 @@ fn build_chain(
 }
 
 fn instantiate_migrator(
-    around: &Surroundings,
+    context: &TaskContext,
     operator: &str,
     running: &ModuleRef,
     digest: Digest,
 ) -> Result<Migrator, Error> {
-    let module = if digest == running.digest { running.clone() } else { load(around, operator, digest)? };
+    let module = if digest == running.digest { running.clone() } else { load(context, operator, digest)? };
     let guest = module
-        .instantiate(&around.plan.job.name, operator, &[])
+        .instantiate(&context.plan.job.name, operator, &[])
         .map_err(|source| Error::Operator(operator::Error::guest(operator, &module, source)))?;
     Ok(Migrator::new(module, guest))
 }

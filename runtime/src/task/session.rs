@@ -1,32 +1,39 @@
-//! A session: one ownership of a task, from its recovery to its end. The straight loop and the commit.
+//! A session: one ownership of a task, from its recovery to its end. The straight loop.
 //!
-//! poll → decode → watermark → operators → state → emit → commit, in [`Session::step`].
-//! Owns everything that belongs to the open epoch. After any error the whole session is dropped and
-//! with it the overlay; nothing is repaired in place.
+//! poll → decode → watermark → operators → state → emit → commit, in [`Session::step`]; the commit is in `commit`.
+//! Owns everything that belongs to the open epoch. Compares the task to its target between two steps, and no step takes
+//! long: due timers fire for a turn at a time, and a batch that a guest fails in is taken apart over many steps. After
+//! any error the whole session is dropped and with it the overlay; nothing is repaired in place.
 
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::ops::Range;
 use std::time::Duration;
 
-use super::careful::{Careful, Refused};
-use super::handle::{Command, Phase};
+use super::context::TaskContext;
+use super::handle::Phase;
 use super::inputs::{self, Inputs};
+use super::isolation::Isolation;
 use super::outlets::Outlets;
 use super::plan::TaskPlan;
 use super::swap::Swaps;
-use super::worker::Surroundings;
-use super::{Error, broken, changelog, recovery};
-use crate::checkpoint::{self, Header, HeaderKind};
+use super::{Error, changelog};
+use crate::checkpoint::{Header, HeaderKind};
 use crate::codec::{self, Decoded, Spread};
 use crate::env::{Bug, bug, failpoint};
-use crate::log::{self, Budget, CommitOutcome, Reader, Writer};
-use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch, PartitionId, Uid};
+use crate::log::{Budget, Reader, Writer};
+use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, NextOffset, PartitionBatch, PartitionId, Uid};
+use crate::operator;
 use crate::operator::chain::Chain;
+use crate::operator::pace::{OnFault, Pace};
 use crate::state::TaskState;
-use crate::wasm::contract::Moment;
+use crate::wasm::contract::{Interrupt, Moment};
 use crate::watermark::TaskWatermark;
 
-/// How long a poll waits when nothing else is to be done; commands wait no longer than that.
+/// How long a poll waits when nothing else is to be done; a new target waits no longer than that.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// What a task that stands still does not hear by itself: that a trial has ended.
+const HELD_LOOK: Duration = Duration::from_millis(20);
+/// Due timers fire so long before the task looks up again. Also the time in which work that has begun is not disturbed.
+const TURN: Duration = Duration::from_millis(20);
 /// Often enough for whoever looks at it.
 const LAG_EVERY: Duration = Duration::from_millis(250);
 
@@ -45,18 +52,39 @@ pub(super) struct Head {
 /// What the open epoch has done so far.
 #[derive(Default)]
 pub(super) struct OpenEpoch {
-    opened: Duration,
+    pub opened: Duration,
     /// Input records; timers are none.
-    records: u64,
-    newest: Option<EventTime>,
+    pub records: u64,
+    pub newest: Option<EventTime>,
     /// Source, partition and offset of its first input record.
-    first: Option<(usize, PartitionId, i64)>,
-    writing: bool,
-    emitted: u64,
+    pub first: Option<(usize, PartitionId, i64)>,
+    pub writing: bool,
+    pub emitted: u64,
+    pub late: u64,
+}
+
+/// The batch that was polled last, and how far it has been worked through.
+#[derive(Default)]
+pub(super) struct Intake {
+    pub batch: PartitionBatch,
+    pub decoded: Decoded,
+    /// Which input it is of, and of which source.
+    input: usize,
+    source: usize,
+    /// Where it is taken apart.
+    isolation: Option<Isolation>,
+}
+
+/// Event time on its way to where it has been seen to go: timers are due first.
+#[derive(Default)]
+pub(super) struct Firing {
+    up_to: Option<EventTime>,
+    /// Timers of one call, where they are taken apart.
+    limit: Option<usize>,
 }
 
 pub(super) struct Session<'a> {
-    pub around: &'a Surroundings,
+    pub context: &'a TaskContext,
     /// Random per takeover.
     pub owner: Uid,
     pub reader: Box<dyn Reader>,
@@ -74,100 +102,225 @@ pub(super) struct Session<'a> {
     pub head: Head,
     pub epoch: OpenEpoch,
     pub swaps: Swaps,
-    /// Obeys commands and does nothing else, until another version is swapped in.
+    /// Looks at its target and does nothing else, until another version is swapped in.
     pub hold: bool,
-    pub batch: PartitionBatch,
-    pub decoded: Decoded,
+    /// The generation of the target that was looked at last.
+    pub heard: u64,
+    pub intake: Intake,
+    pub firing: Firing,
     pub lag_asked: Option<Duration>,
-    pub late: u64,
+    /// Faults of guests that have been counted.
+    pub faults_shown: u64,
 }
 
 impl Session<'_> {
     pub fn plan(&self) -> &TaskPlan {
-        &self.around.plan
+        &self.context.plan
     }
 
-    pub fn run(&mut self, commands: &Receiver<Command>) -> Result<Ended, Error> {
+    pub fn run(&mut self) -> Result<Ended, Error> {
         loop {
-            if let Some(ended) = self.obey(commands).map_err(|error| self.after_refusal(error))? {
+            if let Some(ended) = self.turn()? {
                 return Ok(ended);
             }
+            if self.hold {
+                self.context.target.wait(self.heard, HELD_LOOK);
+            }
+        }
+    }
+
+    /// A look at the target, and a step where the task is not held.
+    pub(super) fn turn(&mut self) -> Result<Option<Ended>, Error> {
+        if let Some(ended) = self.obey().map_err(|error| self.after_refusal(error))? {
+            return Ok(Some(ended));
+        }
+        if !self.hold {
+            let stepped = self.step();
+            self.show_faults();
+            stepped.map_err(|error| self.after_refusal(error))?;
+        }
+        Ok(None)
+    }
+
+    /// Compares the task to what it is to be.
+    fn obey(&mut self) -> Result<Option<Ended>, Error> {
+        let generation = self.context.target.generation();
+        if generation == self.heard && !self.swaps.has_news() {
+            return Ok(None);
+        }
+        self.heard = generation;
+        let target = self.context.target.get();
+        if target.stop {
             if !self.hold {
-                self.step().map_err(|error| self.after_refusal(error))?;
+                self.commit_if_changed()?;
+                failpoint("stop-committed");
+                self.state.flush()?;
+                failpoint("stop-flushed");
             }
+            return Ok(Some(Ended::Stopped));
         }
+        self.follow(&target)?;
+        Ok(None)
     }
 
-    fn obey(&mut self, commands: &Receiver<Command>) -> Result<Option<Ended>, Error> {
-        loop {
-            let command =
-                if self.hold { commands.recv().map_err(|_| TryRecvError::Disconnected) } else { commands.try_recv() };
-            match command {
-                Ok(Command::PrepareSwap { swap, operator, module, reply }) => {
-                    self.prepare_swap(swap, operator, module, reply);
-                }
-                Ok(Command::SwitchSwap { swap, reply }) => self.switch_swap(swap, &reply)?,
-                Ok(Command::AbandonSwap { swap }) => self.swaps.abandon(swap),
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => {
-                    self.around.legacy().stopping = true;
-                    if !self.hold {
-                        self.commit_if_changed()?;
-                        failpoint("stop-committed");
-                        self.state.flush()?;
-                        failpoint("stop-flushed");
-                    }
-                    return Ok(Some(Ended::Stopped));
-                }
-                Err(TryRecvError::Empty) => return Ok(None),
-            }
-        }
-    }
-
-    /// A record's way. One batch.
+    /// A record's way. One batch, a part of one, or a turn of timers.
     pub(super) fn step(&mut self) -> Result<(), Error> {
-        let budget = self.budget();
-        let wait = self.wait();
-        let polled = self.reader.poll(budget, wait, &mut self.batch).map_err(inputs::explain)?;
-        if polled {
-            let (input, source) = self.inputs.accept(&self.around.plan, &self.batch, self.reader.as_ref())?;
-            let plan = &self.around.plan.sources[source];
-            let spread = Spread { partitions: plan.topic.partitions, tasks: self.around.plan.parallelism };
-            let read_at = self.shown_time.max(self.around.clock.now());
-            plan.codec.decode(&self.batch, read_at, plan.keyed.then_some(spread), &mut self.decoded);
-            self.condemn(source);
-            self.epoch.first = self.epoch.first.or(Some((source, self.batch.partition, self.batch.offsets[0])));
-            self.observe(input);
-            let moment = self.moment();
-            self.chain.feed(source, &self.batch, &self.decoded, moment)?;
-            self.chain.process(&mut self.state, moment)?;
-            failpoint("batch-processed");
-            self.epoch.records += self.batch.len() as u64;
+        let worked = if self.intake.isolation.is_some() {
+            self.work_on_part()?;
+            true
+        } else if self.firing.up_to.is_some() {
+            true
         } else {
-            self.inputs.skip_gaps(&self.around.plan, self.reader.as_ref());
-            self.watch_lag();
-            self.rest();
+            self.read()?
+        };
+        // Parts of a batch see the watermark that the whole would have seen.
+        if self.intake.isolation.is_none() {
+            self.advance()?;
         }
-        self.advance()?;
         self.emit()?;
-        if polled {
+        if worked {
             self.show_progress();
         }
-        self.sweep(!polled)?;
         if self.due() {
             self.commit(HeaderKind::Epoch)?;
         }
+        self.sweep(!worked)
+    }
+
+    /// Polls a batch and takes it through the operators. False where there was none.
+    fn read(&mut self) -> Result<bool, Error> {
+        let (budget, wait) = (self.budget(), self.wait());
+        let intake = &mut self.intake;
+        if !self.reader.poll(budget, wait, &mut intake.batch).map_err(inputs::explain)? {
+            self.inputs.skip_gaps(&self.context.plan, self.reader.as_ref());
+            self.watch_lag();
+            self.rest();
+            return Ok(false);
+        }
+        (intake.input, intake.source) = self.inputs.find(&self.context.plan, &intake.batch)?;
+        let plan = &self.context.plan.sources[intake.source];
+        let spread = Spread { partitions: plan.topic.partitions, tasks: self.context.plan.parallelism };
+        let read_at = self.shown_time.max(self.context.clock.now());
+        plan.codec.decode(&intake.batch, read_at, plan.keyed.then_some(spread), &mut intake.decoded);
+        self.condemn();
+        self.work_on_whole()?;
+        Ok(true)
+    }
+
+    /// The batch that was just polled, as one. Where a guest fails in it, what the epoch held before it is committed,
+    /// and it is taken apart: what a guest's faults take must not be taken inside a transaction.
+    fn work_on_whole(&mut self) -> Result<(), Error> {
+        let records = self.intake.batch.len();
+        let pace = self.pace(OnFault::Report, self.call_max());
+        match self.process(0..records, &pace) {
+            Err(error) => {
+                let mut isolation = Isolation::of(records);
+                if !self.note_fault(&error, &mut isolation) {
+                    return Err(error);
+                }
+                self.intake.isolation = Some(isolation);
+                self.show_faults();
+                self.commit_if_changed()
+            }
+            Ok(()) => {
+                self.processed(0..records);
+                Ok(())
+            }
+        }
+    }
+
+    /// One part of a batch that is taken apart, in an epoch of its own.
+    fn work_on_part(&mut self) -> Result<(), Error> {
+        let Some(mut isolation) = self.intake.isolation.take() else { return Ok(()) };
+        let Some(part) = isolation.next() else { return Ok(()) };
+        let on_fault = if part.len() == 1 { OnFault::Isolate } else { OnFault::Report };
+        let pace = Pace { until: None, ..self.pace(on_fault, isolation.call_max()) };
+        match self.process(part.clone(), &pace) {
+            Err(error) => {
+                if !self.note_fault(&error, &mut isolation) {
+                    return Err(error);
+                }
+            }
+            Ok(()) => {
+                self.processed(part);
+                self.commit(HeaderKind::Epoch)?;
+                isolation.done();
+            }
+        }
+        self.intake.isolation = isolation.next().is_some().then_some(isolation);
         Ok(())
     }
 
-    /// The last poll brought nothing and nothing waits to be migrated.
+    /// Takes a stretch of the batch through the operators. After an error nothing of it is left.
+    fn process(&mut self, range: Range<usize>, pace: &Pace<'_>) -> Result<(), Error> {
+        let moment = self.moment();
+        self.mark();
+        let Intake { batch, decoded, source, .. } = &self.intake;
+        let fed = self.chain.feed(*source, batch, decoded, range, moment);
+        let processed = fed.and_then(|()| self.chain.process(&mut self.state, moment, pace));
+        failpoint("batch-processed");
+        processed.map_err(|error| {
+            self.take_back();
+            Error::Operator(error)
+        })
+    }
+
+    /// What operators do from here on can be taken back.
+    fn mark(&mut self) {
+        self.state.mark();
+        self.chain.mark();
+    }
+
+    fn take_back(&mut self) {
+        self.state.undo();
+        self.chain.take_back();
+    }
+
+    /// True where the error is one that taking the batch apart (further) may find the cause of.
+    fn note_fault(&self, error: &Error, isolation: &mut Isolation) -> bool {
+        match error {
+            Error::Operator(operator::Error::Faulted { at, code, .. }) => {
+                let Intake { batch, source, .. } = &self.intake;
+                let ours = at.filter(|at| at.source == Some(*source as u16) && at.partition == batch.partition);
+                let at = ours.and_then(|at| batch.offsets.binary_search(&at.offset).ok());
+                isolation.failed(at, *code == "deadline");
+                true
+            }
+            // The whole, or the part, is worked on again when the task has done what it was interrupted for.
+            Error::Operator(operator::Error::Interrupted { .. }) => true,
+            _ => false,
+        }
+    }
+
+    /// The stretch is in the epoch: position, time and counters move.
+    fn processed(&mut self, range: Range<usize>) {
+        let Intake { batch, decoded, input, source, .. } = &self.intake;
+        self.epoch.first = self.epoch.first.or(Some((*source, batch.partition, batch.offsets[range.start])));
+        self.epoch.records += range.len() as u64;
+        let last = batch.offsets[range.end - 1];
+        // Breaks: what is kept is the offset to read next.
+        let next = if bug(Bug::LastOffset) { NextOffset(last) } else { NextOffset::after(last) };
+        self.inputs.pass(*input, next, self.reader.leader_epoch(&batch.topic, batch.partition));
+        let times = &decoded.event_times[decoded.kept_within(range)];
+        self.watermark.observe(*input, times, self.context.clock.elapsed());
+        if self.emitted_watermark != BEFORE_ALL_TIME {
+            self.epoch.late += times.iter().filter(|&&time| time <= self.emitted_watermark).count() as u64;
+        }
+        self.epoch.newest = self.epoch.newest.max(times.iter().copied().max());
+    }
+
+    /// All that was read is worked through, and nothing waits to be fired or migrated.
     #[cfg(test)]
     pub(super) fn is_caught_up(&self) -> bool {
-        self.batch.is_empty() && self.wait() > Duration::ZERO
+        self.intake.batch.is_empty()
+            && self.intake.isolation.is_none()
+            && self.firing.up_to.is_none()
+            && self.wait() > Duration::ZERO
     }
 
     fn budget(&self) -> Budget {
         let settings = &self.plan().settings;
-        let room = self.around.legacy().careful.room(self.epoch.records).max(1);
+        let room = self.context.memory().steps.room(self.epoch.records).max(1);
         let max_records = usize::try_from(room).unwrap_or(usize::MAX).min(settings.poll_max_records);
         Budget { max_records, max_bytes: settings.batch_max_bytes }
     }
@@ -180,79 +333,105 @@ impl Session<'_> {
         if self.is_unchanged() {
             return IDLE_WAIT;
         }
-        let age = self.around.clock.elapsed().saturating_sub(self.epoch.opened);
+        let age = self.context.clock.elapsed().saturating_sub(self.epoch.opened);
         self.plan().settings.commit_interval.saturating_sub(age).min(IDLE_WAIT)
     }
 
     fn moment(&mut self) -> Moment {
-        self.shown_time = self.shown_time.max(self.around.clock.now());
+        self.shown_time = self.shown_time.max(self.context.clock.now());
         Moment { watermark: self.emitted_watermark, now: self.shown_time }
     }
 
-    fn observe(&mut self, input: usize) {
-        let times = &self.decoded.event_times;
-        self.watermark.observe(input, times, self.around.clock.elapsed());
-        if self.emitted_watermark != BEFORE_ALL_TIME {
-            self.late += times.iter().filter(|&&time| time <= self.emitted_watermark).count() as u64;
-        }
-        self.epoch.newest = self.epoch.newest.max(times.iter().copied().max());
-    }
-
-    /// Event time advances behind a batch; then the timers that have come due fire, in bounded
-    /// batches and across as many epochs as it takes. Only when none is left has the watermark passed.
+    /// How fast event time may go: due timers fire first, in bounded calls and across as many steps and epochs as it takes.
+    /// Only when none is left has the watermark passed.
     fn advance(&mut self) -> Result<(), Error> {
-        let (inputs, reader, around) = (&self.inputs, self.reader.as_ref(), self.around);
-        let caught_up = |input| inputs.is_read(input, &around.plan, reader);
-        let reached = self.watermark.advance(around.clock.elapsed(), caught_up).max(self.emitted_watermark);
-        let overdue = self.chain.next_timer(&mut self.state)?.is_some_and(|time| time <= reached);
-        if overdue {
-            let moment = self.moment();
-            while self.chain.fire_next(&mut self.state, reached, moment)? {
-                self.emit()?;
-                failpoint("timers-fired");
-                if self.due() {
-                    self.commit(HeaderKind::Epoch)?;
-                }
+        let up_to = match self.firing.up_to {
+            Some(up_to) => up_to,
+            None => {
+                let (inputs, reader, context) = (&self.inputs, self.reader.as_ref(), self.context);
+                let caught_up = |input| inputs.is_read(input, &context.plan, reader);
+                self.watermark.advance(context.clock.elapsed(), caught_up).max(self.emitted_watermark)
+            }
+        };
+        if self.chain.next_timer(&mut self.state)?.is_none_or(|time| time > up_to) {
+            return self.passed(up_to);
+        }
+        self.firing.up_to = Some(up_to);
+        let until = self.context.clock.elapsed() + TURN;
+        while self.fire(up_to)? {
+            if self.context.clock.elapsed() >= until || self.context.target.generation() != self.heard {
+                return Ok(());
             }
         }
-        self.emitted_watermark = reached;
         Ok(())
     }
 
-    /// What the guests have emitted goes to the writer, batch by batch; what is for other clusters to their outlets.
-    fn emit(&mut self) -> Result<(), Error> {
-        if self.chain.outlet.is_empty() {
-            return Ok(());
-        }
-        self.begin()?;
-        let (writer, outlet) = (opened(&mut self.writer), &mut self.chain.outlet);
-        for (sink, plan) in outlet.sinks.iter_mut().zip(&self.around.plan.sinks) {
-            self.epoch.emitted += match &plan.cluster {
-                None => sink.drain(|batch| writer.append(batch))?,
-                Some(cluster) => sink.drain(|batch| self.outlets.append(cluster, batch))?,
-            };
-        }
-        if !outlet.bad.is_empty() {
-            writer.append(outlet.bad.letters())?;
-            outlet.bad.clear();
-        }
-        failpoint("output-written");
+    fn passed(&mut self, up_to: EventTime) -> Result<(), Error> {
+        self.firing = Firing::default();
+        self.emitted_watermark = up_to;
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<(), Error> {
-        if !self.epoch.writing {
-            self.reopen()?;
-            opened(&mut self.writer).begin()?;
-            self.epoch.writing = true;
-            failpoint("epoch-begun");
+    /// One call of timers, with what they lead to. False where none is left that is due.
+    fn fire(&mut self, up_to: EventTime) -> Result<bool, Error> {
+        let most = self.plan().settings.timer_batch;
+        let limit = self.firing.limit.unwrap_or(most);
+        let on_fault = if limit == 1 { OnFault::Isolate } else { OnFault::Report };
+        let pace = match self.firing.limit {
+            Some(_) => Pace { until: None, ..self.pace(on_fault, None) },
+            None => self.pace(on_fault, self.call_max()),
+        };
+        let moment = self.moment();
+        self.mark();
+        match self.chain.fire_next(&mut self.state, up_to, limit, moment, &pace) {
+            Ok(0) => {
+                self.passed(up_to)?;
+                return Ok(false);
+            }
+            Ok(_) => {
+                self.emit()?;
+                failpoint("timers-fired");
+                // Those that are taken apart are epochs of their own.
+                if self.firing.limit.is_some() || self.due() {
+                    self.commit(HeaderKind::Epoch)?;
+                }
+                self.firing.limit = self.firing.limit.map(|limit| limit * 2).filter(|&limit| limit < most);
+            }
+            Err(operator::Error::Faulted { .. }) => {
+                self.take_back();
+                self.show_faults();
+                self.commit_if_changed()?;
+                self.firing.limit = Some((limit / 2).max(1));
+            }
+            Err(operator::Error::Interrupted { .. }) => {
+                self.take_back();
+                self.commit_if_changed()?;
+                self.firing.limit = Some(self.firing.limit.unwrap_or(most));
+            }
+            Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// CPU time of a call that may stand inside an open transaction, where the cluster's patience asks for less than what
+    /// the engine allows.
+    fn call_max(&self) -> Option<Duration> {
+        self.context.log.epoch_timeout().map(|timeout| timeout / 4)
+    }
+
+    /// Puts the record whose output the log has refused among the bad ones.
+    fn condemn(&mut self) {
+        let Intake { batch, decoded, source, .. } = &mut self.intake;
+        let memory = self.context.memory();
+        let Some(condemned) = memory.steps.condemned(*source, batch.partition) else { return };
+        if let Ok(index) = batch.offsets.binary_search(&condemned.offset) {
+            decoded.refuse(index as u32, codec::code::OUTPUT_REFUSED, condemned.why.clone());
+        }
     }
 
     /// Gives the writer up when there has been nothing to write for a while.
     fn rest(&mut self) {
-        let now = self.around.clock.elapsed();
+        let now = self.context.clock.elapsed();
         if self.is_unchanged() && now.saturating_sub(self.epoch.opened) >= self.plan().settings.writer_idle {
             self.writer = None;
             self.outlets.close();
@@ -261,11 +440,11 @@ impl Session<'_> {
 
     /// Takes the transactional id over again after a rest. Meanwhile somebody else may have owned the task: then the
     /// changelog holds what this session does not know, and nothing that it has computed may be committed.
-    fn reopen(&mut self) -> Result<(), Error> {
+    pub(super) fn reopen(&mut self) -> Result<(), Error> {
         if self.writer.is_some() {
             return Ok(());
         }
-        let (plan, log) = (&self.around.plan, self.around.log.as_ref());
+        let (plan, log) = (&self.context.plan, self.context.log.as_ref());
         self.writer = Some(log.writer(&plan.transactional_id())?);
         failpoint("writer-reopened");
         if bug(Bug::ReopenWithoutReading) {
@@ -282,173 +461,68 @@ impl Session<'_> {
         Err(Error::Overtaken { topic: plan.changelog.name.clone(), partition: plan.task as i32 })
     }
 
-    /// Puts the record whose output the log has refused among the bad ones.
-    fn condemn(&mut self, source: usize) {
-        let legacy = self.around.legacy();
-        let Some(condemned) = legacy.careful.condemned(source, self.batch.partition) else { return };
-        if let Ok(index) = self.batch.offsets.binary_search(&condemned.offset) {
-            self.decoded.refuse(index as u32, codec::code::OUTPUT_REFUSED, condemned.why.clone());
+    /// A fault shows when it happens, whatever becomes of the epoch.
+    fn show_faults(&mut self) {
+        let faults = self.chain.faults();
+        let new = faults.saturating_sub(self.faults_shown);
+        self.faults_shown = faults;
+        if new > 0 {
+            self.context.update(|status| status.traps += new);
         }
-    }
-
-    /// The log has refused a record that had passed all checks: the next session goes on in smaller steps.
-    pub(super) fn after_refusal(&self, error: Error) -> Error {
-        let Error::Log(source) = error else { return error };
-        let (log::Error::RecordRefused { topic, .. }
-        | log::Error::RecordTooLarge { topic, .. }
-        | log::Error::InvalidRecord { topic, .. }) = &source
-        else {
-            return Error::Log(source);
-        };
-        let ours = *topic == self.plan().changelog.name;
-        let refused = Refused { records: self.epoch.records, first: self.epoch.first, why: source.to_string() };
-        let mut legacy = self.around.legacy();
-        if ours || !legacy.careful.refused(refused) {
-            legacy.careful = Careful::default();
-        }
-        Error::Refused { epoch: self.head.header.epoch + 1, source }
-    }
-
-    /// Nothing has happened that a commit would have to keep.
-    fn is_unchanged(&self) -> bool {
-        self.epoch.records == 0
-            && !self.epoch.writing
-            && self.state.overlay_bytes() == 0
-            && self.emitted_watermark == self.head.header.watermark
-    }
-
-    fn due(&self) -> bool {
-        let settings = &self.plan().settings;
-        if self.is_unchanged() {
-            return false;
-        }
-        let age = self.around.clock.elapsed().saturating_sub(self.epoch.opened);
-        age >= settings.commit_interval
-            || self.state.overlay_bytes() >= settings.epoch_max_bytes
-            || self.around.legacy().careful.room(self.epoch.records) == 0
-    }
-
-    pub fn commit_if_changed(&mut self) -> Result<(), Error> {
-        if self.is_unchanged() { Ok(()) } else { self.commit(HeaderKind::Epoch) }
-    }
-
-    /// The only commit point: output, dead letters, state changes, timers, positions, watermark and
-    /// module versions become durable together or not at all. Output to other clusters is there before.
-    pub fn commit(&mut self, kind: HeaderKind) -> Result<(), Error> {
-        failpoint("epoch-open");
-        let started = self.around.clock.elapsed();
-        self.emit()?;
-        self.begin()?;
-        let header = self.next_header(kind);
-        let hash = header.hash().map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        if bug(Bug::DeltaApart) {
-            // Breaks: output and delta in one transaction.
-            if let CommitOutcome::Indefinite(source) = opened(&mut self.writer).commit()? {
-                return Err(Error::Indefinite { epoch: header.epoch, source });
-            }
-            opened(&mut self.writer).begin()?;
-        }
-        self.append_delta(&header)?;
-        if bug(Bug::ApplyBeforeCommit) {
-            // Breaks: nothing is applied, and nothing persisted, ahead of its commit.
-            broken::apply_before_commit(self, &header, hash)?;
-        }
-        if bug(Bug::PositionsFromGroup) {
-            // Breaks: the group is a mirror, never ahead of a committed header.
-            broken::mirror_open_positions(self)?;
-        }
-        // Ahead of the commit: behind it nobody would write again what was not taken elsewhere.
-        self.outlets.settle()?;
-        failpoint("before-commit");
-        let offset = match opened(&mut self.writer).commit()? {
-            CommitOutcome::Committed => self.delta_offset(header.epoch)?,
-            // Breaks: only a commit that surely happened lets the overlay be applied.
-            CommitOutcome::Indefinite(_) if bug(Bug::ApplyIndefinite) => broken::apply_indefinite(self, &header, hash)?,
-            // Breaks: a commit of unknown outcome spends the writer; abort and going on is not a way.
-            CommitOutcome::Indefinite(_) if bug(Bug::ReuseWriter) => return broken::abort_and_go_on(self),
-            CommitOutcome::Indefinite(source) => return Err(Error::Indefinite { epoch: header.epoch, source }),
-        };
-        failpoint("after-commit");
-        self.state.apply(recovery::marker(&header, hash, offset))?;
-        failpoint("after-apply");
-        self.head = Head { header, hash, offset };
-        self.inputs.committed();
-        self.committed(started);
-        Ok(())
-    }
-
-    /// Where in the changelog the delta that was just committed begins.
-    fn delta_offset(&self, epoch: u64) -> Result<i64, Error> {
-        let TaskPlan { changelog, task, .. } = &self.around.plan;
-        let offset = self.writer.as_ref().and_then(|writer| writer.first_offset(&changelog.name, *task as i32));
-        offset.ok_or_else(|| Error::NoPlace { epoch, topic: changelog.name.clone(), partition: *task as i32 })
-    }
-
-    fn append_delta(&mut self, header: &Header) -> Result<(), Error> {
-        let plan = &self.around.plan;
-        let topic = &plan.changelog;
-        let changes = self.state.delta();
-        let chunks = checkpoint::encode_delta(header, &changes.keys, &changes.values, changelog::chunk_bytes(topic))
-            .map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        changelog::append(opened(&mut self.writer), topic, plan.task, &chunks)
-    }
-
-    /// Opens the next epoch and tells the world about the last one.
-    fn committed(&mut self, started: Duration) {
-        let now = self.around.clock.elapsed();
-        let epoch = std::mem::replace(&mut self.epoch, OpenEpoch { opened: now, ..OpenEpoch::default() });
-        let mut legacy = self.around.legacy();
-        legacy.seen = Some((self.head.offset, self.owner));
-        legacy.careful.committed(epoch.records);
-        drop(legacy);
-        self.watch_lag();
-        let freshness = epoch.newest.map(|newest| self.around.clock.now().saturating_sub(newest));
-        self.around.update(|status| {
-            if !self.hold {
-                status.phase = Phase::Running;
-                status.error = None;
-                status.error_kind = None;
-            }
-            status.epoch = self.head.header.epoch;
-            status.watermark = self.emitted_watermark;
-            status.records_in += epoch.records;
-            status.records_out += epoch.emitted;
-            status.dead_letters = self.chain.outlet.bad.dead_lettered;
-            status.skipped = self.chain.outlet.bad.skipped;
-            status.bad_records.clone_from(&self.chain.outlet.bad.by_code);
-            status.late = self.late;
-            status.traps = self.chain.faults();
-            status.commits += 1;
-            status.open_records = 0;
-            status.freshness_ns = freshness.or(status.freshness_ns);
-            status.commit_us = now.saturating_sub(started).as_micros() as u64;
-            status.positions = self.inputs.positions(&self.around.plan);
-            status.migrating = self.chain.is_migrating();
-        });
     }
 
     /// What a look at the open epoch is to show; once a batch.
     fn show_progress(&self) {
-        let (open, now) = (self.epoch.records, self.around.clock.now());
+        let (open, now) = (self.epoch.records, self.context.clock.now());
         let written = self.epoch.newest.filter(|_| self.epoch.writing).map(|newest| now.saturating_sub(newest));
-        self.around.update(|status| {
+        self.context.update(|status| {
             status.open_records = open;
             status.written_freshness_ns = written.or(status.written_freshness_ns);
         });
     }
 
-    fn watch_lag(&mut self) {
-        let now = self.around.clock.elapsed();
+    pub(super) fn watch_lag(&mut self) {
+        let now = self.context.clock.elapsed();
         if self.lag_asked.is_some_and(|asked| now.saturating_sub(asked) < LAG_EVERY) {
             return;
         }
         self.lag_asked = Some(now);
-        let lag = self.inputs.lag(&self.around.plan, self.reader.as_ref());
-        self.around.update(|status| status.lag = lag);
+        let lag = self.inputs.lag(&self.context.plan, self.reader.as_ref());
+        self.context.update(|status| status.lag = lag);
+    }
+
+    /// The session runs again, after it has recovered or been let go.
+    pub(super) fn show_phase(&self) {
+        self.context.update(|status| {
+            if self.hold {
+                status.phase = Phase::Held;
+            } else {
+                status.phase = Phase::Running;
+                status.error = None;
+                status.error_kind = None;
+            }
+        });
+    }
+
+    /// The modules that run, operator by operator.
+    pub(super) fn digests(&self) -> Vec<Digest> {
+        self.chain.transforms.iter().map(|transform| transform.module().digest).collect()
     }
 }
 
-/// The writer of an epoch that has begun.
-fn opened(writer: &mut Option<Box<dyn Writer>>) -> &mut dyn Writer {
-    writer.as_deref_mut().expect("an epoch begins by opening the writer, and only a rest between epochs closes it")
+impl<'a> Session<'a> {
+    /// How work may go on that begins now. What an open transaction has left is never used up by guests.
+    fn pace(&self, on_fault: OnFault, call_max: Option<Duration>) -> Pace<'a> {
+        let context: &'a TaskContext = self.context;
+        let open = self.epoch.writing.then_some(self.epoch.opened);
+        let until = open.zip(context.log.epoch_timeout()).map(|(opened, timeout)| opened + timeout / 4);
+        Pace {
+            on_fault,
+            call_max,
+            until,
+            undisturbed_until: context.clock.elapsed() + TURN,
+            interrupt: Interrupt { generation: context.target.raised(), heard: self.heard },
+            clock: context.clock.as_ref(),
+        }
+    }
 }

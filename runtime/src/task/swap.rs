@@ -1,52 +1,70 @@
-//! Changing the module of one operator while the task runs.
+//! Changing the module of one operator while the task runs: from what runs to what the target says.
 //!
-//! Prepare, on a thread beside the task: try `migrate` over all stored values without writing any,
-//! while the old version runs on. Switch, between two epochs: the old version's epoch commits, the
-//! new version's first epoch carries it in its header. State, timers, positions and watermark stay
-//! where they are; values of the old version are migrated on first touch and by a sweep.
+//! Trial, on a thread beside the task: try `migrate` over all stored values without writing any,
+//! while the old version runs on. Install, between two epochs, once the target says that it is decided: the old
+//! version's epoch commits, the new version's first epoch carries it in its header. State, timers, positions and
+//! watermark stay where they are; values of the old version are migrated on first touch and by a sweep.
+//! Whatever ends a session, the next one compares itself to the target anew: nothing has to be said again.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::time::Duration;
 
 use super::Error;
-use super::handle::{ModuleStatus, Prepared, SwapStatus, Switched};
-use super::plan::ModuleRef;
+use super::handle::{ModuleStatus, SwapStatus, TrialOutcome, TrialStatus};
+use super::plan::{ModuleRef, TaskPlan, Unavailable};
 use super::recovery::{bindings, routes_from, routes_of};
 use super::session::Session;
+use super::target::{Change, Target};
 use crate::checkpoint::HeaderKind;
 use crate::env::failpoint;
+use crate::error::Kind;
 use crate::model::{Blobs, Uid};
 use crate::operator::migration::{MIGRATION_BATCH, Migrations, Migrator, Sweep, migrates};
 use crate::operator::transform::Transform;
 use crate::state::{Snapshot, StoredValue};
 use crate::task::plan::Origin;
-use crate::wasm::contract::{Description, Guest};
+use crate::wasm::contract::{Description, Guest, GuestError};
+
+/// A trial that the host's trouble ended is made again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// What the sweep of a migration may take between two epochs.
+const SWEEP_TURN: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub(super) struct Swaps {
     /// The swap that the running version came by, for the headers.
     pub in_force: Option<Uid>,
-    preparing: Option<Preparing>,
+    trial: Option<(Change, TrialState)>,
     sweeps: BTreeMap<usize, Sweep>,
-    turns: u32,
 }
 
-struct Preparing {
-    swap: Uid,
-    operator: usize,
-    module: ModuleRef,
-    done: Receiver<Ready>,
+enum TrialState {
+    Trying(Receiver<Result<Ready, Unavailable>>),
+    Ready(Ready),
+    /// `at` = when, of the clock that counts from the start.
+    Failed {
+        failure: Unavailable,
+        at: Duration,
+    },
 }
 
 /// Instances that were opened while the old version ran.
 struct Ready {
     guest: Box<dyn Guest>,
     migrator: Option<Migrator>,
+    values_tried: u64,
 }
 
 impl Swaps {
-    pub fn abandon(&mut self, swap: Uid) {
-        self.preparing.take_if(|preparing| preparing.swap == swap);
+    /// A trial may have come to its end: worth a look although the target has not changed.
+    pub fn has_news(&self) -> bool {
+        let waits = |state: &TrialState| match state {
+            TrialState::Trying(_) => true,
+            TrialState::Failed { failure, .. } => failure.kind == Kind::Retry,
+            TrialState::Ready(_) => false,
+        };
+        self.trial.as_ref().is_some_and(|(_, state)| waits(state))
     }
 }
 
@@ -54,6 +72,7 @@ impl Swaps {
 struct Trial {
     job: String,
     operator_id: String,
+    /// The outputs of the new version that lead anywhere, by its own numbers.
     connected: Vec<u8>,
     current: ModuleRef,
     /// The module whose migrations have not ended: values of the versions that it reads may be left.
@@ -63,87 +82,136 @@ struct Trial {
 }
 
 impl Session<'_> {
-    pub fn prepare_swap(
-        &mut self,
-        swap: Uid,
-        operator: usize,
-        module: ModuleRef,
-        reply: Sender<Result<Prepared, String>>,
-    ) {
-        let trial = match self.trial(operator, &module) {
-            Ok(trial) => trial,
-            // Whoever asked may have gone; then nobody needs the answer.
-            Err(why) => return drop(reply.send(Err(why))),
+    /// Goes one step towards the target.
+    pub(super) fn follow(&mut self, target: &Target) -> Result<(), Error> {
+        let decided = target.modules.values().find(|change| self.is_to_come(change)).cloned();
+        let tried = || target.trial.clone().filter(|change| self.is_to_come(change));
+        let Some(change) = decided.clone().or_else(tried) else {
+            if self.swaps.trial.take().is_some() {
+                self.show_trial(None);
+            }
+            return Ok(());
         };
+        self.try_out(&change);
+        let is_ready = matches!(&self.swaps.trial, Some((of, TrialState::Ready(_))) if *of == change);
+        if decided.is_some() && is_ready {
+            self.switch()?;
+        }
+        Ok(())
+    }
+
+    /// The operator runs something else.
+    fn is_to_come(&self, change: &Change) -> bool {
+        let transform = self.chain.transforms.get(change.operator);
+        transform.is_none_or(|transform| transform.module().digest != change.module.digest)
+    }
+
+    /// Begins the trial of a version, or looks how it fares.
+    fn try_out(&mut self, change: &Change) {
+        let now = self.context.clock.elapsed();
+        let known = self.swaps.trial.take_if(|(of, _)| of == change);
+        let state = match known {
+            Some((_, TrialState::Trying(done))) => match done.try_recv() {
+                Ok(Ok(ready)) => TrialState::Ready(ready),
+                Ok(Err(failure)) => TrialState::Failed { failure, at: now },
+                Err(TryRecvError::Empty) => TrialState::Trying(done),
+                Err(TryRecvError::Disconnected) => {
+                    let why = "its thread ended without an answer".to_owned();
+                    TrialState::Failed { failure: Unavailable { why, kind: Kind::Bug }, at: now }
+                }
+            },
+            Some((_, TrialState::Failed { failure, at })) if failure.kind == Kind::Retry && now - at >= TRY_AGAIN => {
+                self.begin_trial(change, now)
+            }
+            Some((_, state)) => state,
+            None => self.begin_trial(change, now),
+        };
+        let outcome = match &state {
+            TrialState::Trying(_) => TrialOutcome::Trying,
+            TrialState::Ready(ready) => TrialOutcome::Ready { values_tried: ready.values_tried },
+            TrialState::Failed { failure, .. } => TrialOutcome::Failed { why: failure.why.clone(), kind: failure.kind },
+        };
+        self.swaps.trial = Some((change.clone(), state));
+        self.show_trial(Some(TrialStatus { swap: change.swap.to_string(), outcome }));
+    }
+
+    fn show_trial(&self, trial: Option<TrialStatus>) {
+        self.context.update(|status| status.trial = trial);
+    }
+
+    fn begin_trial(&mut self, change: &Change, now: Duration) -> TrialState {
+        let failed = |failure| TrialState::Failed { failure, at: now };
+        let trial = match self.trial(change) {
+            Ok(trial) => trial,
+            Err(failure) => return failed(failure),
+        };
+        if !self.context.overlap {
+            return match trial.run() {
+                Ok(ready) => TrialState::Ready(ready),
+                Err(failure) => failed(failure),
+            };
+        }
         let (ready, done) = mpsc::channel();
-        self.swaps.preparing = Some(Preparing { swap, operator, module, done });
-        let name = format!("{}-prepare", std::thread::current().name().unwrap_or("task"));
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let outcome = trial.run();
-            let answer = outcome.map(|(prepared, instances)| {
-                // Before the answer: a switch may follow it at once.
-                let _ = ready.send(instances);
-                prepared
-            });
-            let _ = reply.send(answer);
-        });
-        if let Err(error) = thread {
-            tracing::error!("prepare swap {swap}: the system gives no thread: {error}");
-            self.swaps.preparing = None;
+        let name = format!("{}-trial", std::thread::current().name().unwrap_or("task"));
+        // Whoever began it may have ended; then nobody needs the answer.
+        let thread = std::thread::Builder::new().name(name).spawn(move || drop(ready.send(trial.run())));
+        match thread {
+            Ok(_) => TrialState::Trying(done),
+            Err(error) => {
+                failed(Unavailable { why: format!("the system gives no thread: {error}"), kind: Kind::Retry })
+            }
         }
     }
 
-    fn trial(&mut self, operator: usize, next: &ModuleRef) -> Result<Trial, String> {
-        let Some(transform) = self.chain.transforms.get(operator) else {
-            return Err(format!("the job has no operator number {operator}"));
+    fn trial(&mut self, change: &Change) -> Result<Trial, Unavailable> {
+        let Change { operator, module: next, .. } = change;
+        let Some(transform) = self.chain.transforms.get(*operator) else {
+            let why = format!("the job has no operator number {operator}");
+            return Err(Unavailable { why, kind: Kind::Invalid });
         };
-        let current = transform.module().clone();
-        fits(&self.around.plan, operator, next.description())?;
+        let plan = &self.context.plan;
+        fits(plan, *operator, next.description()).map_err(|why| Unavailable { why, kind: Kind::Invalid })?;
+        let mut modules: Vec<_> = self.chain.transforms.iter().map(|t| t.module().clone()).collect();
+        modules[*operator] = next.clone();
         Ok(Trial {
-            job: self.around.plan.job.name.clone(),
+            job: plan.job.name.clone(),
             operator_id: transform.id.clone(),
-            connected: Transform::connected_outputs(transform.routes()),
-            current,
+            connected: Transform::connected_outputs(&routes_of(plan, &modules, *operator)),
+            current: transform.module().clone(),
             migrating: transform.migrations.migrator_module().cloned(),
             next: next.clone(),
-            snapshot: self.state.snapshot().map_err(|e| e.to_string())?,
+            snapshot: self.state.snapshot().map_err(|e| Unavailable { why: e.to_string(), kind: e.kind() })?,
         })
     }
 
-    pub fn switch_swap(&mut self, swap: Uid, reply: &Sender<Result<Switched, String>>) -> Result<(), Error> {
-        let Some(Preparing { operator, module, done, .. }) = self.swaps.preparing.take_if(|p| p.swap == swap) else {
-            let _ = reply.send(Err(format!("swap {swap} is not prepared on task {}", self.plan().task)));
-            return Ok(());
-        };
-        let Ok(ready) = done.try_recv() else {
-            let _ = reply.send(Err(format!("swap {swap} has failed to prepare on task {}", self.plan().task)));
-            return Ok(());
-        };
-        let started = self.around.clock.elapsed();
+    /// To the version that is ready, between two epochs.
+    fn switch(&mut self) -> Result<(), Error> {
+        let started = self.context.clock.elapsed();
         self.commit_if_changed()?;
+        let Some((change, TrialState::Ready(ready))) = self.swaps.trial.take() else { return Ok(()) };
         failpoint("swap-before-switch");
-        self.install(operator, module, ready)?;
+        self.install(change.operator, change.module, ready)?;
         failpoint("swap-installed");
-        self.swaps.in_force = Some(swap);
+        self.swaps.in_force = Some(change.swap);
         if self.hold {
             self.release()?;
         }
         self.commit(HeaderKind::Epoch)?;
         failpoint("swap-after-switch");
-        let pause_us = self.around.clock.elapsed().saturating_sub(started).as_micros() as u64;
+        let pause_us = self.context.clock.elapsed().saturating_sub(started).as_micros() as u64;
         let epoch = self.head.header.epoch;
         let from = self.inputs.positions(self.plan());
-        self.around.update(|status| {
+        self.context.update(|status| {
             status.modules = self.module_status();
-            status.last_swap = Some(SwapStatus { swap: swap.to_string(), epoch, pause_us, from });
+            status.last_swap = Some(SwapStatus { swap: change.swap.to_string(), epoch, pause_us, from });
+            status.trial = None;
         });
-        let _ = reply.send(Ok(Switched { epoch, pause_us }));
         Ok(())
     }
 
     /// Puts the prepared version in place of the running one and leads every route to it by name.
     fn install(&mut self, operator: usize, module: ModuleRef, ready: Ready) -> Result<(), Error> {
-        let plan = &self.around.plan;
+        let plan = &self.context.plan;
         let mut modules: Vec<_> = self.chain.transforms.iter().map(|t| t.module().clone()).collect();
         modules[operator] = module.clone();
         let migrations = Migrations::new(operator, &module.description().states, ready.migrator);
@@ -164,19 +232,29 @@ impl Session<'_> {
 
     /// A held task reads again once another version is in place.
     fn release(&mut self) -> Result<(), Error> {
-        let plan = &self.around.plan;
-        self.reader.assign(&self.inputs.assignments(plan, self.around.log.as_ref())?)?;
+        let plan = &self.context.plan;
+        self.reader.assign(&self.inputs.assignments(plan, self.context.log.as_ref())?)?;
+        self.context.memory().held_under = None;
         self.hold = false;
         Ok(())
     }
 
-    /// Goes on migrating what no record has touched: whenever there is nothing else to do, and now and
-    /// then beside the records.
-    pub fn sweep(&mut self, idle: bool) -> Result<(), Error> {
-        self.swaps.turns = self.swaps.turns.wrapping_add(1);
-        if !idle && !self.swaps.turns.is_multiple_of(4) {
+    /// Goes on migrating what no record has touched, for a moment between two epochs: what a guest's `migrate` takes must
+    /// not be taken inside a transaction.
+    pub(super) fn sweep(&mut self, idle: bool) -> Result<(), Error> {
+        if !self.chain.is_migrating() || self.epoch.writing && !idle {
             return Ok(());
         }
+        if self.epoch.writing {
+            self.commit(HeaderKind::Epoch)?;
+        }
+        let until = self.context.clock.elapsed() + SWEEP_TURN;
+        while self.sweep_some()? && !idle && self.context.clock.elapsed() < until {}
+        Ok(())
+    }
+
+    /// False where nothing is left to be swept, or only by another operator.
+    fn sweep_some(&mut self) -> Result<bool, Error> {
         for (operator, transform) in self.chain.transforms.iter_mut().enumerate() {
             if transform.migrations.pending() {
                 let sweep = self.swaps.sweeps.entry(operator).or_default();
@@ -184,12 +262,13 @@ impl Session<'_> {
                     self.swaps.sweeps.remove(&operator);
                     tracing::info!(operator = %transform.id, "all values have been migrated");
                     // The header says so at once: a restart need not look for them again.
-                    return self.commit(HeaderKind::Epoch);
+                    self.commit(HeaderKind::Epoch)?;
+                    return Ok(false);
                 }
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     pub fn module_status(&self) -> BTreeMap<String, ModuleStatus> {
@@ -206,15 +285,17 @@ impl Session<'_> {
 
 impl Trial {
     /// Opens the new version and migrates a copy of every value that needs it.
-    fn run(self) -> Result<(Prepared, Ready), String> {
-        let open = |module: &ModuleRef| {
-            module
-                .instantiate(&self.job, &self.operator_id, &self.connected)
-                .map_err(|error| format!("operator {}: module {module} {error}", self.operator_id))
+    fn run(self) -> Result<Ready, Unavailable> {
+        let open = |module: &ModuleRef, connected: &[u8]| {
+            module.instantiate(&self.job, &self.operator_id, connected).map_err(|error| Unavailable {
+                why: format!("operator {}: module {module} {error}", self.operator_id),
+                kind: error.kind(),
+            })
         };
-        let guest = open(&self.next)?;
-        let mut migrator = match self.migrator()? {
-            Some(module) => Some(Migrator::new(module.clone(), open(module)?)),
+        let guest = open(&self.next, &self.connected)?;
+        let migrator = self.migrator().map_err(|why| Unavailable { why, kind: Kind::Invalid })?;
+        let mut migrator = match migrator {
+            Some(module) => Some(Migrator::new(module.clone(), open(module, &[])?)),
             None => None,
         };
         let mut values_tried = 0;
@@ -223,7 +304,7 @@ impl Trial {
                 values_tried += self.try_state(migrator, &state.name, state.version)?;
             }
         }
-        Ok((Prepared { values_tried }, Ready { guest, migrator }))
+        Ok(Ready { guest, migrator, values_tried })
     }
 
     /// The module whose `migrate` turns what may be stored into what the new version reads: the newer
@@ -271,23 +352,25 @@ impl Trial {
         versions
     }
 
-    fn try_state(&self, migrator: &mut Migrator, name: &str, to: u32) -> Result<u64, String> {
+    fn try_state(&self, migrator: &mut Migrator, name: &str, to: u32) -> Result<u64, Unavailable> {
         let mut tried = 0;
         let mut waiting: BTreeMap<u32, (Blobs, Blobs)> = BTreeMap::new();
         let mut attempt = |from: u32, keys: Blobs, values: Blobs| {
             tried += keys.len() as u64;
             let of_keys = keys.clone();
-            migrator.migrate(name, from, to, keys, values).map(drop).map_err(|error| match error {
-                crate::wasm::contract::GuestError::Migration { value_index, .. } => {
-                    let key =
-                        String::from_utf8_lossy(of_keys.get(value_index as usize).unwrap_or_default()).into_owned();
-                    format!("state {name}, key {key:?}, version {from}: {error}")
-                }
-                error => format!("state {name}, version {from}: {error}"),
+            migrator.migrate(name, from, to, keys, values).map(drop).map_err(|error| {
+                let key = match error {
+                    GuestError::Migration { value_index, .. } if (value_index as usize) < of_keys.len() => {
+                        format!(", key {:?}", String::from_utf8_lossy(of_keys.bytes(value_index as usize)))
+                    }
+                    _ => String::new(),
+                };
+                Unavailable { why: format!("state {name}{key}, version {from}: {error}"), kind: error.kind() }
             })
         };
         for entry in self.snapshot.values(&self.operator_id, name) {
-            let StoredValue { key, version, value } = entry.map_err(|error| error.to_string())?;
+            let read = entry.map_err(|error| Unavailable { why: error.to_string(), kind: error.kind() });
+            let StoredValue { key, version, value } = read?;
             if version == to {
                 continue;
             }
@@ -309,7 +392,7 @@ impl Trial {
 
 /// Whether a module has every input and output that the job connects at this operator, and is keyed
 /// alike.
-fn fits(plan: &super::plan::TaskPlan, operator: usize, next: &Description) -> Result<(), String> {
+fn fits(plan: &TaskPlan, operator: usize, next: &Description) -> Result<(), String> {
     let planned = plan.operators[operator].module.description();
     let id = &plan.operators[operator].id;
     for &(_, input) in &plan.operators[operator].inputs {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::plan::ModuleRef;
@@ -43,7 +43,7 @@ pub struct Target {
 pub struct TargetCell {
     target: Mutex<Target>,
     /// Raised with every change, so that a task looks without taking the lock.
-    generation: AtomicU64,
+    generation: Arc<AtomicU64>,
     changed: Condvar,
 }
 
@@ -64,6 +64,11 @@ impl TargetCell {
 
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// The generation itself, for whoever is to be interrupted by another one.
+    pub fn raised(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.generation)
     }
 
     pub fn is_stop(&self) -> bool {

@@ -1,86 +1,24 @@
-//! The thread of a task: sessions one after the other, and what happens between them.
+//! The thread of a task: sessions one after the other, and between them what the supervisor says.
 //!
-//! A session ends well (told to stop) or with an error. Trouble of the outside world is answered by a
-//! new session after a pause, a refused delivery by a session in smaller steps; everything else ends the
-//! task's work. A task that was fenced never fences back at once: it reads who owns it now, and gives way.
-//! Where uploaded code is at fault the thread stays and holds the task still, so that another version can
-//! be swapped in.
+//! Owns the pauses, and looks at the target in them. Decides nothing: see [`Supervisor`].
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::careful::Careful;
-use super::handle::{Command, Phase, TaskHandle, TaskStatus};
+use super::context::TaskContext;
+use super::handle::{Phase, TaskHandle, TaskStatus};
 use super::plan::{ModuleSource, TaskPlan};
-use super::session::{Ended, Session};
-use super::target::TargetCell;
+use super::session::{self, Session};
+use super::supervisor::{Act, Ended, Supervisor};
 use super::{Error, recovery};
 use crate::env::Clock;
 use crate::error::Kind;
-use crate::log::Log;
 use crate::log::clusters::Clusters;
-use crate::model::Uid;
+use crate::model::Digest;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// On the average. Long enough for whoever fenced this task to commit its claim.
 const AFTER_FENCING: Duration = Duration::from_millis(500);
-
-/// What every session of a task works with.
-pub(super) struct Surroundings {
-    pub plan: TaskPlan,
-    /// The home cluster's.
-    pub log: Arc<dyn Log>,
-    pub clusters: Clusters,
-    pub modules: Arc<dyn ModuleSource>,
-    pub clock: Arc<dyn Clock>,
-    pub status: Arc<Mutex<TaskStatus>>,
-    /// Recovery may do things side by side. Not where each step is to be repeatable.
-    pub overlap: bool,
-    /// What the last session left to the next.
-    pub legacy: Mutex<Legacy>,
-}
-
-/// What outlives a session. None of it is believed where the changelog says otherwise.
-#[derive(Default)]
-pub(super) struct Legacy {
-    /// Where the last header known here stands, and whose it is.
-    pub seen: Option<(i64, Uid)>,
-    /// How to go on after a delivery that was refused.
-    pub careful: Careful,
-    /// The task was told to stop. It is not told twice: where its last commit fails it stops without it.
-    pub stopping: bool,
-}
-
-impl Surroundings {
-    pub fn new(
-        plan: TaskPlan,
-        clusters: Clusters,
-        modules: Arc<dyn ModuleSource>,
-        clock: Arc<dyn Clock>,
-        status: Arc<Mutex<TaskStatus>>,
-    ) -> Self {
-        Self {
-            plan,
-            log: Arc::clone(clusters.home()),
-            clusters,
-            modules,
-            clock,
-            status,
-            overlap: true,
-            legacy: Mutex::default(),
-        }
-    }
-
-    pub fn legacy(&self) -> MutexGuard<'_, Legacy> {
-        self.legacy.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub fn update(&self, change: impl FnOnce(&mut TaskStatus)) {
-        change(&mut self.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    }
-}
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Starts the task on a thread of its own. It takes over from whoever ran it before.
 ///
@@ -92,103 +30,115 @@ pub fn spawn(
     modules: Arc<dyn ModuleSource>,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<TaskHandle> {
-    let (commands, inbox) = mpsc::channel();
     let status = Arc::new(Mutex::new(TaskStatus::default()));
     let name = format!("{}-{}", plan.job.name, plan.task);
-    let around = Surroundings::new(plan, clusters, modules, clock, Arc::clone(&status));
-    let thread = std::thread::Builder::new().name(name).spawn(move || work(&around, &inbox))?;
-    Ok(TaskHandle { commands, target: Arc::new(TargetCell::default()), status, thread: Some(thread) })
+    let context = TaskContext::new(plan, clusters, modules, clock, Arc::clone(&status));
+    let target = Arc::clone(&context.target);
+    let thread = std::thread::Builder::new().name(name).spawn(move || work(&context))?;
+    Ok(TaskHandle::new(target, status, thread))
 }
 
-fn work(around: &Surroundings, commands: &Receiver<Command>) {
-    let mut pause = FIRST_PAUSE;
-    let mut hold = false;
+fn work(context: &TaskContext) {
+    let mut supervisor = Supervisor::default();
     loop {
-        let error = match Session::recover(around, hold).and_then(|mut session| {
-            pause = FIRST_PAUSE;
-            session.run(commands)
-        }) {
-            Ok(Ended::Stopped) => return around.update(|status| status.phase = Phase::Stopped),
-            Err(error) => error,
+        let (error, mut act) = match run(context, &mut supervisor) {
+            Ok(session::Ended::Stopped) => return context.update(|status| status.phase = Phase::Stopped),
+            Err(ended) => ended,
         };
-        if around.legacy().stopping {
-            let (job, task) = (&around.plan.job.name, around.plan.task);
-            tracing::warn!(%job, task, "the task stops without its open epoch: {error}");
-            return around.update(|status| status.phase = Phase::Stopped);
-        }
-        let error = match error.kind() {
-            Kind::Fenced => match whose(around, commands, error) {
-                Ok(Owned::ByUs) => continue,
-                Ok(Owned::Stopped) => return around.update(|status| status.phase = Phase::Stopped),
-                Err(error) => error,
-            },
-            _ => error,
-        };
-        report(around, &error);
-        match error.kind() {
-            Kind::Retry => {
-                if stopped_within(commands, pause) {
-                    return around.update(|status| status.phase = Phase::Stopped);
+        let mut last = error;
+        let mut pause = AFTER_FENCING;
+        loop {
+            if context.target.is_stop() {
+                // It is not told twice: where its last commit fails it stops without it.
+                let (job, task) = (&context.plan.job.name, context.plan.task);
+                tracing::warn!(%job, task, "the task stops without its open epoch: {last}");
+                return context.update(|status| status.phase = Phase::Stopped);
+            }
+            match act {
+                Act::Again => break,
+                Act::AgainAfter(pause) => {
+                    report(context, &last, Phase::Recovering);
+                    rest(context, pause);
+                    act = Act::Again;
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                Act::Hold => {
+                    report(context, &last, Phase::Held);
+                    break;
+                }
+                Act::LookForOwner => {
+                    rest(context, pause.mul_f64(0.5 + rand::random::<f64>()));
+                    pause = (pause * 2).min(LONGEST_LOOK);
+                    (last, act) = look_for_owner(context, last, &mut supervisor);
+                }
+                Act::End => return report(context, &last, Phase::Failed),
             }
-            // Only a session that could be recovered can be held; one that fails in recovery again ends.
-            Kind::Guest if !hold => hold = true,
-            // The next session goes on in smaller steps, until the record that is refused stands alone.
-            Kind::Invalid if around.legacy().careful.is_on() => {}
-            _ => return,
         }
     }
 }
 
-enum Owned {
-    ByUs,
-    Stopped,
+/// One session, and what comes after it.
+fn run(context: &TaskContext, supervisor: &mut Supervisor) -> Result<session::Ended, (Error, Act)> {
+    let before = context.memory().progress;
+    let mut session = Session::recover(context).map_err(|error| judge(context, supervisor, error, None, before))?;
+    let facts = |session: &Session<'_>| (session.digests(), session.hold);
+    session.run().map_err(|error| judge(context, supervisor, error, Some(facts(&session)), before))
 }
 
-/// Who owns the task, after it was fenced: by the last claim, read without taking over. An error that says so where
-/// it is somebody else's: only a new assignment brings it back here. Fenced by nobody (the cluster ended a
-/// transaction that took too long) is a reason to take over again.
-fn whose(around: &Surroundings, commands: &Receiver<Command>, fenced: Error) -> Result<Owned, Error> {
-    let (job, task) = (&around.plan.job.name, around.plan.task);
+/// What comes after a session that ended in an error. `session` has its modules and whether it was held; none where it
+/// could not be recovered.
+pub(super) fn judge(
+    context: &TaskContext,
+    supervisor: &mut Supervisor,
+    error: Error,
+    session: Option<(Vec<Digest>, bool)>,
+    progress_before: u64,
+) -> (Error, Act) {
+    let mut memory = context.memory();
+    let act = supervisor.next(&Ended {
+        kind: error.kind(),
+        local_damage: error.is_of_local_store(),
+        smaller_steps: memory.steps.is_on(),
+        recovered: session.is_some(),
+        held: session.as_ref().is_some_and(|(_, held)| *held),
+        progressed: memory.progress > progress_before,
+    });
+    if act == Act::Hold {
+        memory.held_under = session.map(|(modules, _)| modules);
+    }
+    (error, act)
+}
+
+/// Who owns the task, after it was fenced: by the last claim, read without taking over. An error that says so where it is
+/// somebody else's: only a new assignment brings it back here.
+fn look_for_owner(context: &TaskContext, fenced: Error, supervisor: &mut Supervisor) -> (Error, Act) {
+    let (job, task) = (&context.plan.job.name, context.plan.task);
     tracing::warn!(%job, task, "{fenced}; looks who owns the task");
-    let Some((offset, session)) = around.legacy().seen else { return Err(fenced) };
-    let mut pause = AFTER_FENCING;
-    loop {
-        if stopped_within(commands, pause.mul_f64(0.5 + rand::random::<f64>())) {
-            return Ok(Owned::Stopped);
+    let seen = context.memory().seen;
+    let Some((offset, session)) = seen else { return (fenced, Act::End) };
+    match recovery::last_owner(&context.plan, context.log.as_ref(), offset) {
+        Ok((_, owner)) if owner == session => (fenced, supervisor.after_look(Some(true))),
+        Ok((epoch, owner)) => (Error::TakenOver { epoch, owner }, supervisor.after_look(Some(false))),
+        Err(error) if error.kind() == Kind::Retry => {
+            report(context, &error, Phase::Recovering);
+            (fenced, supervisor.after_look(None))
         }
-        match recovery::last_owner(&around.plan, around.log.as_ref(), offset) {
-            Ok((_, owner)) if owner == session => return Ok(Owned::ByUs),
-            Ok((epoch, owner)) => return Err(Error::TakenOver { epoch, owner }),
-            Err(error) if error.kind() == Kind::Retry => {
-                report(around, &error);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            Err(error) => return Err(error),
-        }
+        Err(error) => (error, Act::End),
     }
 }
 
-fn report(around: &Surroundings, error: &Error) {
-    let (job, task, kind) = (&around.plan.job.name, around.plan.task, error.kind());
+fn report(context: &TaskContext, error: &Error, phase: Phase) {
+    let (job, task, kind) = (&context.plan.job.name, context.plan.task, error.kind());
     tracing::error!(%job, task, ?kind, "task stopped: {error}");
-    around.update(|status| {
-        status.phase = if kind == Kind::Retry { Phase::Recovering } else { Phase::Failed };
+    context.update(|status| {
+        status.phase = phase;
         status.error = Some(error.to_string());
         status.error_kind = Some(kind);
         status.open_records = 0;
+        status.trial = None;
     });
 }
 
-/// Waits out a pause; true where the task was told to stop meanwhile. Swaps are turned down.
-fn stopped_within(commands: &Receiver<Command>, pause: Duration) -> bool {
-    match commands.recv_timeout(pause) {
-        Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => true,
-        Ok(command) => {
-            command.decline("the task is recovering: try again");
-            false
-        }
-        Err(RecvTimeoutError::Timeout) => false,
-    }
+/// Waits out a pause, or until the target is another one: it may be what lets the task go on.
+fn rest(context: &TaskContext, pause: Duration) {
+    context.target.wait(context.target.generation(), pause);
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use wasmtime::UpdateDeadline;
 
+use super::contract::{CallTime, Interrupt};
+
 /// How often the engine asks. Also the coarse clock of log limits.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
@@ -17,16 +19,37 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 #[error("CPU time used up")]
 pub(super) struct Exhausted;
 
+/// The task has something else to do, and the call has taken long enough to be ended for it.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct Interrupted;
+
+/// A call is never interrupted before it has used this much: ordinary ones end by themselves meanwhile.
+const UNDISTURBED: Duration = Duration::from_millis(20);
+
 #[derive(Debug)]
 pub(super) struct CpuBudget {
+    /// What the engine allows.
+    engine_limit: Duration,
     limit: Duration,
+    interrupt: Interrupt,
     /// The thread's CPU clock when this call was first asked.
     first_asked: Option<Duration>,
 }
 
 impl CpuBudget {
     pub fn new(limit: Duration) -> Self {
-        Self { limit, first_asked: None }
+        Self { engine_limit: limit, limit, interrupt: Interrupt::default(), first_asked: None }
+    }
+
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// What holds for the calls from here on.
+    pub fn set(&mut self, time: &CallTime) {
+        self.limit = time.cpu_max.map_or(self.engine_limit, |limit| limit.min(self.engine_limit));
+        self.interrupt = time.interrupt.clone();
     }
 
     pub fn begin_call(&mut self) {
@@ -37,16 +60,15 @@ impl CpuBudget {
     pub fn ask(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let now = thread_cpu_time();
         let used = now.saturating_sub(*self.first_asked.get_or_insert(now));
+        if used >= UNDISTURBED && self.interrupt.is_raised() {
+            return Err(Interrupted.into());
+        }
         match self.limit.checked_sub(used) {
-            Some(left) if !left.is_zero() => Ok(UpdateDeadline::Continue(ticks(left))),
+            // Every tick: somebody may want the call to end.
+            Some(left) if !left.is_zero() => Ok(UpdateDeadline::Continue(1)),
             _ => Err(Exhausted.into()),
         }
     }
-}
-
-/// Ticks until `left` can have been used up at the earliest.
-fn ticks(left: Duration) -> u64 {
-    (left.as_nanos().div_ceil(TICK.as_nanos()) as u64).max(1)
 }
 
 fn thread_cpu_time() -> Duration {
@@ -62,9 +84,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_within_its_budget_is_extended_by_what_is_left() {
+    fn a_call_within_its_budget_is_extended_tick_by_tick() {
         let mut budget = CpuBudget::new(Duration::from_millis(25));
-        assert!(matches!(budget.ask(), Ok(UpdateDeadline::Continue(3))));
+        assert!(matches!(budget.ask(), Ok(UpdateDeadline::Continue(1))));
+    }
+
+    #[test]
+    fn a_call_may_be_given_less_than_the_engine_allows_and_never_more() {
+        let mut budget = CpuBudget::new(Duration::from_millis(25));
+        budget.set(&CallTime { cpu_max: Some(Duration::from_millis(5)), ..CallTime::default() });
+        assert_eq!(budget.limit(), Duration::from_millis(5));
+        budget.set(&CallTime { cpu_max: Some(Duration::from_secs(5)), ..CallTime::default() });
+        assert_eq!(budget.limit(), Duration::from_millis(25));
+    }
+
+    #[test]
+    fn a_call_that_takes_long_ends_when_its_task_has_something_else_to_do_and_a_short_one_does_not() {
+        let mut budget = CpuBudget::new(Duration::from_secs(10));
+        let time = CallTime::default();
+        budget.set(&time);
+        time.interrupt.generation.store(1, std::sync::atomic::Ordering::SeqCst);
+        assert!(budget.ask().is_ok(), "it has only begun");
+        let start = thread_cpu_time();
+        while thread_cpu_time() - start < UNDISTURBED {
+            std::hint::spin_loop();
+        }
+        assert!(budget.ask().err().is_some_and(|e| e.is::<Interrupted>()));
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl Answer {
         };
         let (bytes, max) = (values + keys + headers, shape.limits.bytes_max);
         if bytes > max {
-            return wrong(format!("emitted: {bytes} bytes in one call, at most {max} are allowed: emit less"));
+            return too_much(format!("emitted: {bytes} bytes in one call, at most {max} are allowed: emit less"));
         }
         Ok(())
     }
@@ -244,7 +244,7 @@ impl Answer {
         }
         let (bytes, max) = (writes.values.byte_len(), shape.limits.bytes_max);
         if bytes > max {
-            return wrong(format!("writes.values: {bytes} bytes in one call, at most {max} are allowed"));
+            return too_much(format!("writes.values: {bytes} bytes in one call, at most {max} are allowed"));
         }
         Ok(())
     }
@@ -369,6 +369,10 @@ fn exactly(column: &str, found: usize, expected: usize) -> Result<(), GuestError
     wrong(format!("{column}: there are {found} entries where {expected} belong"))
 }
 
+fn too_much(found: String) -> Result<(), GuestError> {
+    Err(GuestError::TooMuch(found))
+}
+
 fn empty_or(column: &str, found: usize, expected: usize) -> Result<(), GuestError> {
     if found == 0 { Ok(()) } else { exactly(column, found, expected) }
 }
@@ -377,7 +381,7 @@ fn at_most(column: &str, found: usize, max: usize) -> Result<(), GuestError> {
     if found <= max {
         return Ok(());
     }
-    wrong(format!("{column}: there are {found} in one call, at most {max} are allowed"))
+    too_much(format!("{column}: there are {found} in one call, at most {max} are allowed"))
 }
 
 /// Positions must be below `end`; the common case is one pass that the compiler vectorises.

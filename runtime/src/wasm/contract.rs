@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::error::Kind;
 use crate::model::{Blobs, EventTime, Headers};
@@ -16,9 +18,33 @@ pub const NO_POSITION: u32 = u32::MAX;
 /// One opened instance of a transform. May be thrown away between any two calls; after an error that
 /// is a fault ([`GuestError::is_fault`]) it must be.
 pub trait Guest: Send {
+    /// What holds for the calls from here on. A guest that takes no time may leave it alone.
+    fn limit(&mut self, _limits: &CallTime) {}
     fn process(&mut self, moment: Moment, batch: &RecordCall) -> Result<Answer, GuestError>;
     fn on_timer(&mut self, moment: Moment, batch: &TimerCall) -> Result<Answer, GuestError>;
     fn migrate(&mut self, migration: &Migration) -> Result<Blobs, GuestError>;
+}
+
+/// How long a call may take.
+#[derive(Clone, Debug, Default)]
+pub struct CallTime {
+    /// CPU time, where that is less than the engine allows.
+    pub cpu_max: Option<Duration>,
+    pub interrupt: Interrupt,
+}
+
+/// Tells a call that has taken long already to end, because its task has something else to do.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt {
+    pub generation: Arc<AtomicU64>,
+    /// What the task has heard of.
+    pub heard: u64,
+}
+
+impl Interrupt {
+    pub fn is_raised(&self) -> bool {
+        self.generation.load(Ordering::Acquire) != self.heard
+    }
 }
 
 /// Makes opened instances of one module with one set of parameters.
@@ -231,6 +257,12 @@ pub enum GuestError {
     Deadline { limit_ms: u64 },
     #[error("asked for more than its {limit_bytes} bytes of memory")]
     Memory { limit_bytes: usize },
+    /// The answer is larger than one call may give; of fewer records it may well be right.
+    #[error("answered too much: {0}")]
+    TooMuch(String),
+    /// The host ended a call that took long, for reasons of its own.
+    #[error("was interrupted")]
+    Interrupted,
     /// The answer broke the contract: which column, where, and how.
     #[error("answered wrongly: {0}")]
     Answer(String),
@@ -257,7 +289,7 @@ impl GuestError {
 
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Retry(_) => Kind::Retry,
+            Self::Retry(_) | Self::Interrupted => Kind::Retry,
             Self::Open(_) => Kind::Invalid,
             Self::Host(_) => Kind::Bug,
             _ => Kind::Guest,

@@ -9,10 +9,10 @@ use std::sync::atomic::AtomicU64;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::{self, Transform, TransformPre, lifecycle_types};
-use super::budget::Exhausted;
+use super::budget::{Exhausted, Interrupted};
 use super::check::check_migration;
 use super::contract::{
-    Answer, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, RecordCall, TimerCall,
+    Answer, CallTime, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, RecordCall, TimerCall,
 };
 use super::error::Error;
 use super::host::{LogGate, Measured, Measurement, State, TooManyHostCalls, Voice, printable};
@@ -154,6 +154,10 @@ impl Instance {
 }
 
 impl Guest for Instance {
+    fn limit(&mut self, time: &CallTime) {
+        self.store.data_mut().budget.set(time);
+    }
+
     fn process(&mut self, moment: Moment, batch: &RecordCall) -> Result<Answer, GuestError> {
         let (moment, batch) = (bindings::moment(moment), bindings::record_batch(batch));
         let told =
@@ -189,14 +193,17 @@ impl Guest for Instance {
 /// Why a call into the guest did not return.
 fn fault(error: wasmtime::Error, state: &mut State, settings: &EngineSettings) -> GuestError {
     if error.is::<Exhausted>() {
-        return GuestError::Deadline { limit_ms: settings.call_cpu_max.as_millis() as u64 };
+        return GuestError::Deadline { limit_ms: state.budget.limit().as_millis() as u64 };
+    }
+    if error.is::<Interrupted>() {
+        return GuestError::Interrupted;
     }
     if state.memory_refused {
         return GuestError::Memory { limit_bytes: settings.memory_bytes_max };
     }
     if is_lift_limit(&error) {
         let limit = settings.answer.lifted_bytes_max();
-        return GuestError::Answer(format!("it holds more than {limit} bytes: emit less in one call"));
+        return GuestError::TooMuch(format!("it holds more than {limit} bytes: emit less in one call"));
     }
     let message = match (error.downcast_ref::<Trap>(), error.downcast_ref::<TooManyHostCalls>()) {
         (Some(trap), _) => trap.to_string().trim_start_matches("wasm trap: ").to_owned(),

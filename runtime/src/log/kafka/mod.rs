@@ -184,6 +184,10 @@ impl Log for Kafka {
         Ok(Box::new(reader::KafkaReader::new(Arc::clone(&self.shared), isolation)))
     }
 
+    fn epoch_timeout(&self) -> Option<Duration> {
+        Some(self.shared.cluster.transaction_timeout)
+    }
+
     fn expect_readers(&self, topics: &[&str], isolation: Isolation) {
         self.shared.consumers.look_up(topics, isolation);
     }

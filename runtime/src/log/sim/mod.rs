@@ -72,6 +72,10 @@ impl Shared {
 }
 
 impl Log for Simulated {
+    fn epoch_timeout(&self) -> Option<Duration> {
+        Some(self.shared.lock().hardship.transaction_timeout).filter(|timeout| !timeout.is_zero())
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error> {
         self.call("create topic", |cluster| {
             check_spec(spec)?;

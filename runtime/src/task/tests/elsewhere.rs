@@ -80,8 +80,8 @@ fn output_elsewhere_is_never_missing_once_its_epoch_is_committed() {
         let mut sent = Sent::default();
         for round in 0..15 {
             (0..dice.roll(20)).for_each(|i| sent.send(&bench, ["a", "b", "c"][dice.index(3)], 1_000 + i as i64));
-            let around = bench.around();
-            let mut session = match Session::recover(&around, false) {
+            let context = bench.context();
+            let mut session = match Session::recover(&context) {
                 Ok(session) => session,
                 Err(error) => {
                     assert_eq!(error.kind(), Kind::Retry, "seed {seed}, round {round}: {error}");
@@ -114,8 +114,8 @@ fn output_elsewhere_is_never_missing_once_its_epoch_is_committed() {
 #[test]
 fn an_epoch_waits_for_a_cluster_that_is_away_and_is_written_again() {
     let (bench, lake) = bench(1, Hardship { lingers: 1_000, ..Hardship::default() });
-    let around = bench.around();
-    let mut session = Session::recover(&around, false).unwrap();
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
     let epoch = session.head.header.epoch;
     bench.send_all(&[("a", "1"), ("b", "2")]);
     lake.cluster().away = true;
@@ -153,9 +153,9 @@ fn a_record_that_only_the_other_cluster_refuses_is_dead_lettered_alone() {
     let (bench, lake) = bench(1, Hardship { lingers: 1_000, ..Hardship::default() });
     lake.cluster().refuses = Some(("counts".to_owned(), b"b v1".to_vec()));
     bench.send_all(&[("a", "1"), ("b", "2"), ("c", "3")]);
-    let around = bench.around();
+    let context = bench.context();
     let refused = (0..20).find_map(|_| {
-        let mut session = Session::recover(&around, false).unwrap();
+        let mut session = Session::recover(&context).unwrap();
         match settle(&mut session, &bench).map_err(|error| session.after_refusal(error)) {
             Ok(()) => Some(()),
             Err(error) => {

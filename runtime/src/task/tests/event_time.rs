@@ -1,7 +1,16 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::guests::Counter;
-use super::harness::Bench;
+use super::guests::{Counter, Odd};
+use super::harness::{Bench, settle};
+use super::ownership::wait_for;
+use crate::env::{Clock, SystemClock};
+use crate::model::Uid;
+use crate::task::handle::Phase;
+use crate::task::session::Session;
+use crate::task::spawn;
+use crate::task::target::{Change, Target};
 
 const MS: i64 = 1_000_000;
 
@@ -105,4 +114,55 @@ fn a_timer_set_by_a_timer_fires_in_its_place_at_every_batch_size() {
         let at: Vec<_> = fired.iter().map(|line| &line[..line.find(" count").unwrap()]).collect();
         assert_eq!(at, ["a tick@1500000001", "a tick@1500000002", "d tick@1500000005"], "at batch size {batch}");
     }
+}
+
+#[test]
+fn timers_of_many_times_fire_in_one_call_and_each_at_its_own_time() {
+    let bench = Bench::counting();
+    for n in 0..500 {
+        bench.send(&format!("k{n}"), &format!("timer:{}", 2_000 * MS + 10 + n), 1_000);
+    }
+    bench.send("a", "1", 3_000);
+    bench.send("d", "1", 3_000);
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    settle(&mut session, &bench).unwrap();
+    let lines = bench.counts();
+    let fired: Vec<_> = lines.iter().filter_map(|line| line.split_once(" tick@")).collect();
+    for (n, (key, rest)) in fired.iter().enumerate() {
+        assert_eq!(*key, format!("k{n}"));
+        assert!(rest.starts_with(&(2_000 * MS + 10 + n as i64).to_string()));
+    }
+    assert_eq!(fired.len(), 500);
+}
+
+/// A guest that sets its timer again a little later, for ever.
+#[test]
+fn timers_that_set_each_other_without_end_hold_the_task_and_do_not_make_it_deaf() {
+    let mut bench = Bench::new(&[("count", Odd { walks: Some(1_000), ..Odd::default() }.module(1))]);
+    bench.plan.settings.commit_interval = Duration::from_millis(10);
+    let good = Counter::module(2);
+    bench.modules.insert(good.digest, good.clone());
+    let context = bench.context();
+    let clock: Arc<dyn Clock> = SystemClock::shared();
+    let task =
+        || spawn(bench.plan.clone(), bench.clusters.clone(), context.modules.clone(), Arc::clone(&clock)).unwrap();
+    bench.send("a", &format!("timer:{}", 1_000 * MS), 1_000);
+    bench.send("a", "1", 61_000);
+    bench.send("d", "1", 61_000);
+    let mut first = task();
+    wait_for(|| bench.counts().len() > 1_000);
+    let asked = std::time::Instant::now();
+    first.stop();
+    first.join();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    let mut second = task();
+    wait_for(|| second.status().phase == Phase::Running);
+    let change = Change { swap: Uid([5; 16]), operator: 0, module: good };
+    second.aim(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
+    wait_for(|| second.status().modules.get("count").is_some_and(|module| module.version == "2"));
+    bench.send("a", "7", 62_000);
+    wait_for(|| bench.counts().iter().any(|line| line.starts_with("a v2 3,8")));
+    second.stop();
+    second.join();
 }

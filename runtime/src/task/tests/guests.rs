@@ -4,8 +4,11 @@
 //! (with or without last words), `timer:<time>`, `huge`, `key:<new key>`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use crate::env::ManualClock;
 use crate::model::{Blobs, Digest};
 use crate::operator::ModuleRef;
 use crate::wasm::contract::*;
@@ -193,4 +196,116 @@ fn decode(value: Option<&[u8]>) -> Vec<i64> {
 
 fn encode(tally: &[i64]) -> Vec<u8> {
     tally.iter().flat_map(|n| n.to_le_bytes()).collect()
+}
+
+/// A counter with wishes of its own: other outputs, and faults that records ask for.
+#[derive(Clone)]
+pub struct Odd {
+    pub outputs: Vec<&'static str>,
+    /// `break` reports that it is broken.
+    pub breaks: bool,
+    /// So often `once` asks to be tried again.
+    pub retries: Arc<AtomicU32>,
+    /// What its instances were told of connected outputs.
+    pub told: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// `loop` uses up all the CPU time that a call may have, by this clock.
+    pub clock: Option<Arc<ManualClock>>,
+    /// Its timers set themselves again so many nanoseconds later.
+    pub walks: Option<i64>,
+    /// Traps on every call that is not the first of its instance.
+    pub spoils: bool,
+}
+
+impl Default for Odd {
+    fn default() -> Self {
+        Self {
+            outputs: vec!["counts"],
+            breaks: false,
+            retries: Arc::default(),
+            told: Arc::default(),
+            clock: None,
+            walks: None,
+            spoils: false,
+        }
+    }
+}
+
+struct OddFactory {
+    inner: ModuleRef,
+    description: Arc<Description>,
+    odd: Odd,
+}
+
+struct OddGuest {
+    inner: Box<dyn Guest>,
+    odd: Odd,
+    cpu_max: Duration,
+    spoilt: bool,
+}
+
+impl Odd {
+    pub fn module(self, version: u32) -> ModuleRef {
+        let inner = Counter::module(version);
+        let outputs = self.outputs.iter().map(|output| (*output).to_owned()).collect();
+        let description = Arc::new(Description { outputs, ..inner.description().as_ref().clone() });
+        let digest = Digest::of(format!("odd {version} {:?} {}", self.outputs, self.breaks).as_bytes());
+        let factory = Arc::new(OddFactory { inner, description, odd: self });
+        ModuleRef { name: "counter".into(), version: version.to_string(), digest, factory, parameters: vec![] }
+    }
+}
+
+impl GuestFactory for OddFactory {
+    fn description(&self) -> &Arc<Description> {
+        &self.description
+    }
+
+    fn instantiate(&self, context: &Context) -> Result<Box<dyn Guest>, GuestError> {
+        self.odd.told.lock().unwrap().push(context.connected_outputs.clone());
+        let inner = self.inner.factory.instantiate(context)?;
+        Ok(Box::new(OddGuest { inner, odd: self.odd.clone(), cpu_max: ENGINE_ALLOWS, spoilt: false }))
+    }
+}
+
+/// CPU time of a call.
+const ENGINE_ALLOWS: Duration = Duration::from_secs(1);
+
+impl Guest for OddGuest {
+    fn limit(&mut self, time: &CallTime) {
+        self.cpu_max = time.cpu_max.map_or(ENGINE_ALLOWS, |limit| limit.min(ENGINE_ALLOWS));
+    }
+
+    fn process(&mut self, moment: Moment, batch: &RecordCall) -> Result<Answer, GuestError> {
+        let has = |word: &str| (0..batch.values.len()).any(|i| batch.values.bytes(i) == word.as_bytes());
+        if self.odd.breaks && has("break") {
+            return Err(GuestError::Broken("as told".into()));
+        }
+        if std::mem::replace(&mut self.spoilt, self.odd.spoils) {
+            return Err(GuestError::Trap { message: "spoilt by what came before".into(), last_words: None });
+        }
+        if has("once") && self.odd.retries.load(Ordering::SeqCst) > 0 {
+            self.odd.retries.fetch_sub(1, Ordering::SeqCst);
+            return Err(GuestError::Retry("once".into()));
+        }
+        if has("loop") {
+            self.odd.clock.iter().for_each(|clock| clock.advance(self.cpu_max));
+            return Err(GuestError::Deadline { limit_ms: self.cpu_max.as_millis() as u64 });
+        }
+        self.inner.process(moment, batch)
+    }
+
+    fn on_timer(&mut self, moment: Moment, batch: &TimerCall) -> Result<Answer, GuestError> {
+        let mut answer = self.inner.on_timer(moment, batch)?;
+        if let Some(step) = self.odd.walks {
+            for (i, &slot) in batch.slots.iter().enumerate() {
+                answer.timers.timers.push(0);
+                answer.timers.slots.push(slot);
+                answer.timers.times.push(batch.times[i] + step);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn migrate(&mut self, migration: &Migration) -> Result<Blobs, GuestError> {
+        self.inner.migrate(migration)
+    }
 }

@@ -16,10 +16,10 @@ use crate::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
 use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
 use crate::operator::ModuleRef;
 use crate::task::Error;
+use crate::task::context::TaskContext;
 use crate::task::handle::TaskStatus;
 use crate::task::plan::*;
 use crate::task::session::Session;
-use crate::task::worker::Surroundings;
 use crate::watermark::WatermarkSettings;
 
 pub const PARTITIONS: u32 = 2;
@@ -123,26 +123,26 @@ impl Bench {
         }
     }
 
-    pub fn around(&self) -> Surroundings {
+    pub fn context(&self) -> TaskContext {
         let (modules, status) = (Arc::new(Known(self.modules.clone())), Arc::new(Mutex::new(TaskStatus::default())));
         let clock = Arc::clone(&self.clock) as _;
-        let around = Surroundings::new(self.plan.clone(), self.clusters.clone(), modules, clock, status);
-        Surroundings { overlap: false, ..around }
+        let context = TaskContext::new(self.plan.clone(), self.clusters.clone(), modules, clock, status);
+        TaskContext { overlap: false, ..context }
     }
 
     /// A session that works through all input and commits it; then the process is gone.
     pub fn run(&self) -> Result<TaskStatus, Error> {
-        let around = self.around();
-        let mut session = Session::recover(&around, false)?;
+        let context = self.context();
+        let mut session = Session::recover(&context)?;
         settle(&mut session, self)?;
         drop(session);
-        Ok(around.status.lock().unwrap().clone())
+        Ok(context.status.lock().unwrap().clone())
     }
 
     /// A session that works through all input and dies before it commits.
     pub fn run_uncommitted(&self) {
-        let around = self.around();
-        let mut session = Session::recover(&around, false).unwrap();
+        let context = self.context();
+        let mut session = Session::recover(&context).unwrap();
         while !session.is_caught_up() {
             session.step().unwrap();
         }

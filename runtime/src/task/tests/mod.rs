@@ -7,6 +7,7 @@ mod harness;
 mod bad_records;
 mod elsewhere;
 mod event_time;
+mod faults;
 mod ownership;
 mod records;
 mod recovery;

@@ -8,22 +8,22 @@ use tempfile::TempDir;
 use super::harness::{Bench, settle};
 use crate::env::{Clock, SystemClock};
 use crate::error::Kind;
-use crate::task::handle::{Command, Phase};
+use crate::task::context::TaskContext;
+use crate::task::handle::Phase;
 use crate::task::session::Session;
-use crate::task::worker::Surroundings;
 use crate::task::{Error, spawn};
 
 /// Another process on the same task: with a store of its own.
-fn elsewhere(bench: &Bench) -> (Surroundings, TempDir) {
+fn elsewhere(bench: &Bench) -> (TaskContext, TempDir) {
     let dir = TempDir::new().unwrap();
-    let mut around = bench.around();
-    around.plan.state_dir = dir.path().to_owned();
-    (around, dir)
+    let mut context = bench.context();
+    context.plan.state_dir = dir.path().to_owned();
+    (context, dir)
 }
 
 /// A session that has nothing to do and has given its writer up.
-fn resting<'a>(bench: &Bench, around: &'a Surroundings) -> Session<'a> {
-    let mut session = Session::recover(around, false).unwrap();
+fn resting<'a>(bench: &Bench, context: &'a TaskContext) -> Session<'a> {
+    let mut session = Session::recover(context).unwrap();
     settle(&mut session, bench).unwrap();
     bench.clock.advance(bench.plan.settings.writer_idle);
     session.step().unwrap();
@@ -34,8 +34,8 @@ fn resting<'a>(bench: &Bench, around: &'a Surroundings) -> Session<'a> {
 #[test]
 fn a_task_at_rest_goes_on_where_nobody_owned_it_meanwhile() {
     let bench = Bench::counting();
-    let around = bench.around();
-    let mut session = resting(&bench, &around);
+    let context = bench.context();
+    let mut session = resting(&bench, &context);
     bench.send_all(&[("a", "1"), ("a", "2")]);
     settle(&mut session, &bench).unwrap();
     assert_eq!(bench.counts().len(), 2);
@@ -48,10 +48,10 @@ fn a_task_at_rest_goes_on_where_nobody_owned_it_meanwhile() {
 #[test]
 fn a_task_at_rest_commits_nothing_over_what_another_owner_has_committed() {
     let bench = Bench::counting();
-    let around = bench.around();
-    let mut session = resting(&bench, &around);
+    let context = bench.context();
+    let mut session = resting(&bench, &context);
     let (other, _dir) = elsewhere(&bench);
-    let mut successor = Session::recover(&other, false).unwrap();
+    let mut successor = Session::recover(&other).unwrap();
     bench.send_all(&[("a", "1"), ("b", "2")]);
     settle(&mut successor, &bench).unwrap();
     drop(successor);
@@ -67,13 +67,13 @@ fn a_task_at_rest_commits_nothing_over_what_another_owner_has_committed() {
 #[test]
 fn a_fenced_task_gives_way_to_whoever_claimed_it_and_stops() {
     let bench = Bench::counting();
-    let around = bench.around();
+    let context = bench.context();
     let clock: Arc<dyn Clock> = SystemClock::shared();
-    let mut first = spawn(bench.plan.clone(), bench.clusters.clone(), around.modules.clone(), clock).unwrap();
+    let mut first = spawn(bench.plan.clone(), bench.clusters.clone(), context.modules.clone(), clock).unwrap();
     wait_for(|| first.status().phase == Phase::Running);
 
     let (other, _dir) = elsewhere(&bench);
-    let mut successor = Session::recover(&other, false).unwrap();
+    let mut successor = Session::recover(&other).unwrap();
     bench.send_all(&[("a", "1"), ("b", "2")]);
     wait_for(|| first.has_ended());
     let status = first.status();
@@ -88,20 +88,20 @@ fn a_fenced_task_gives_way_to_whoever_claimed_it_and_stops() {
 #[test]
 fn a_task_that_was_fenced_by_nobody_takes_over_again() {
     let bench = Bench::counting();
-    let around = bench.around();
+    let context = bench.context();
     let clock: Arc<dyn Clock> = SystemClock::shared();
-    let mut task = spawn(bench.plan.clone(), bench.clusters.clone(), around.modules.clone(), clock).unwrap();
+    let mut task = spawn(bench.plan.clone(), bench.clusters.clone(), context.modules.clone(), clock).unwrap();
     wait_for(|| task.status().phase == Phase::Running);
     // A cluster that aborts a transaction for its age raises the producer epoch, and nobody claims the task.
     drop(crate::log::Log::writer(bench.log.as_ref(), &bench.plan.transactional_id()).unwrap());
     bench.send_all(&[("a", "1"), ("b", "2")]);
     wait_for(|| bench.counts().len() == 2);
-    assert!(task.send(Command::Stop));
+    task.stop();
     task.join();
     assert_eq!(bench.counts().len(), 2);
 }
 
-fn wait_for(is_so: impl Fn() -> bool) {
+pub fn wait_for(is_so: impl Fn() -> bool) {
     let since = std::time::Instant::now();
     while !is_so() {
         assert!(since.elapsed() < Duration::from_secs(30), "it does not get there");
@@ -113,17 +113,17 @@ fn wait_for(is_so: impl Fn() -> bool) {
 #[test]
 fn a_task_that_is_told_to_stop_stops_where_its_last_commit_fails_too() {
     let bench = Bench::counting();
-    let around = bench.around();
+    let context = bench.context();
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let mut plan = bench.plan.clone();
     plan.settings.commit_interval = Duration::from_secs(3_600);
-    let mut task = spawn(plan, bench.clusters.clone(), around.modules.clone(), clock).unwrap();
+    let mut task = spawn(plan, bench.clusters.clone(), context.modules.clone(), clock).unwrap();
     wait_for(|| task.status().phase == Phase::Running);
     bench.send_all(&[("a", "1"), ("b", "2")]);
     wait_for(|| task.status().open_records == 2);
     // Its commit will find another owner of the transactional id.
     drop(crate::log::Log::writer(bench.log.as_ref(), &bench.plan.transactional_id()).unwrap());
-    assert!(task.send(Command::Stop));
+    task.stop();
     wait_for(|| task.has_ended());
     assert_eq!(task.status().phase, Phase::Stopped);
     task.join();

@@ -161,8 +161,8 @@ fn an_input_made_again_under_its_name_stops_the_task() {
 fn a_session_that_was_taken_over_commits_nothing_more() {
     let mut bench = Bench::counting();
     bench.send_all(&[("a", "1")]);
-    let around = bench.around();
-    let mut zombie = Session::recover(&around, false).unwrap();
+    let context = bench.context();
+    let mut zombie = Session::recover(&context).unwrap();
     while !zombie.is_caught_up() {
         zombie.step().unwrap();
     }

@@ -1,22 +1,29 @@
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use super::guests::Counter;
+use super::guests::{Counter, Odd};
 use super::harness::{Bench, settle};
 use crate::model::Uid;
 use crate::operator::ModuleRef;
-use crate::task::handle::Switched;
+use crate::task::handle::{SwapStatus, TrialOutcome};
 use crate::task::session::Session;
+use crate::task::target::{Change, Target};
 
 const SWAP: Uid = Uid([5; 16]);
 
-/// Prepares and switches; the answer of whichever failed.
-fn swap(session: &mut Session<'_>, module: ModuleRef) -> Result<Switched, String> {
-    let (reply, answer) = mpsc::channel();
-    session.prepare_swap(SWAP, 0, module, reply);
-    answer.recv().unwrap()?;
-    let (reply, answer) = mpsc::channel();
-    session.switch_swap(SWAP, &reply).unwrap();
-    answer.recv().unwrap()
+/// On trial first, then decided; why it was turned down, where it was.
+fn swap(session: &mut Session<'_>, module: ModuleRef) -> Result<SwapStatus, String> {
+    let change = Change { swap: SWAP, operator: 0, module };
+    session.context.target.put(Target { trial: Some(change.clone()), ..Target::default() });
+    session.turn().unwrap();
+    let trial = session.context.status.lock().unwrap().trial.clone().unwrap();
+    if let TrialOutcome::Failed { why, .. } = trial.outcome {
+        return Err(why);
+    }
+    assert!(matches!(trial.outcome, TrialOutcome::Ready { .. }), "{trial:?}");
+    session.context.target.put(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
+    session.turn().unwrap();
+    Ok(session.context.status.lock().unwrap().last_swap.clone().unwrap())
 }
 
 fn bench() -> Bench {
@@ -36,8 +43,8 @@ fn lines(bench: &Bench) -> Vec<String> {
 fn state_survives_a_swap_and_its_rollback() {
     let bench = bench();
     bench.send_all(&[("a", "5"), ("c", "1")]);
-    let around = bench.around();
-    let mut session = Session::recover(&around, false).unwrap();
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
     settle(&mut session, &bench).unwrap();
     let switched = swap(&mut session, Counter::module(2)).unwrap();
     bench.send_all(&[("a", "3")]);
@@ -58,8 +65,8 @@ fn a_task_starts_with_the_version_of_its_last_header_and_goes_on_migrating() {
     let bench = bench();
     bench.send_all(&[("a", "5"), ("c", "1")]);
     bench.run().unwrap();
-    let around = bench.around();
-    let mut session = Session::recover(&around, false).unwrap();
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
     swap(&mut session, Counter::module(2)).unwrap();
     assert!(session.head.header.operators[0].migrator.is_some());
     drop(session);
@@ -74,8 +81,8 @@ fn a_task_starts_with_the_version_of_its_last_header_and_goes_on_migrating() {
 fn a_version_that_cannot_migrate_one_value_is_turned_down_before_anything_changes() {
     let bench = bench();
     bench.send_all(&[("a", "5"), ("c", "1")]);
-    let around = bench.around();
-    let mut session = Session::recover(&around, false).unwrap();
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
     settle(&mut session, &bench).unwrap();
     let epoch = session.head.header.epoch;
     let refused = swap(&mut session, Counter::build(2, true, Some("c"))).unwrap_err();
@@ -91,11 +98,47 @@ fn a_held_task_goes_on_with_the_version_that_is_swapped_in() {
     let bench = bench();
     bench.send_all(&[("a", "5")]);
     bench.run().unwrap();
-    let around = bench.around();
-    let mut session = Session::recover(&around, true).unwrap();
+    let context = bench.context();
+    context.memory().held_under = Some(vec![Counter::module(1).digest]);
+    let mut session = Session::recover(&context).unwrap();
+    assert!(session.hold);
     swap(&mut session, Counter::module(2)).unwrap();
     assert!(!session.hold);
     bench.send_all(&[("a", "1")]);
     settle(&mut session, &bench).unwrap();
     assert!(lines(&bench).contains(&"a v2 2,6,1".to_owned()), "{:?}", lines(&bench));
+}
+
+#[test]
+fn a_swapped_in_version_is_told_its_own_connected_outputs() {
+    let mut bench = bench();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let next = Odd { outputs: vec!["extra", "counts"], told: Arc::clone(&told), ..Odd::default() }.module(2);
+    bench.modules.insert(next.digest, next.clone());
+    bench.send("a", "1", 1_000);
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    settle(&mut session, &bench).unwrap();
+    swap(&mut session, next).unwrap();
+    // An instance that only migrates is told of none.
+    let told: Vec<_> = told.lock().unwrap().iter().filter(|told| !told.is_empty()).cloned().collect();
+    assert!(!told.is_empty() && told.iter().all(|outputs| outputs == &[1]), "`counts` is its output 1: {told:?}");
+}
+
+#[test]
+fn a_session_that_finds_another_version_decided_goes_there_without_being_told_again() {
+    let bench = bench();
+    bench.send_all(&[("a", "5")]);
+    let context = bench.context();
+    let change = Change { swap: SWAP, operator: 0, module: Counter::module(2) };
+    context.target.put(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
+    let mut session = Session::recover(&context).unwrap();
+    session.turn().unwrap();
+    assert_eq!(session.head.header.operators[0].module, Counter::module(2).digest);
+    settle(&mut session, &bench).unwrap();
+    drop(session);
+    let mut session = Session::recover(&context).unwrap();
+    let epoch = session.head.header.epoch;
+    session.turn().unwrap();
+    assert_eq!(session.head.header.epoch, epoch, "it is there already");
 }

@@ -41,7 +41,7 @@ impl World<'_> {
         let Self { processes, dice, .. } = self;
         processes.iter_mut().for_each(|process| process.kill(dice));
         // Nothing of theirs is on its way any more.
-        self.log.cluster().take_over(&self.processes[0].around.plan.transactional_id());
+        self.log.cluster().take_over(&self.processes[0].context.plan.transactional_id());
         self.look()?;
         let Some(victim) = self.bring_about(what) else { return Ok(false) };
         self.count(&format!("{what:?}"));
@@ -108,7 +108,7 @@ impl World<'_> {
             Catastrophe::ChangelogMadeAgain => self.make_again(CHANGELOG).map(|_| any),
             Catastrophe::ChangelogTailLost => {
                 let ahead = |process: &Process<'_>| {
-                    let content = process.machine.content(&process.around.plan.state_dir)?;
+                    let content = process.machine.content(&process.context.plan.state_dir)?;
                     simulated::marker(&content).filter(|_| !process.strange_store)
                 };
                 let (victim, marker) = (0..self.processes.len()).find_map(|i| Some((i, ahead(&self.processes[i])?)))?;

@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::env::simulated::Dice;
+use crate::env::simulated::{Dice, JumpingClock};
 use crate::model::{Blobs, Digest};
 use crate::operator::ModuleRef;
 use crate::wasm::contract::*;
@@ -22,8 +23,18 @@ thread_local! {
     static TRIED: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-pub fn forget_tries() {
+thread_local! {
+    /// What calls that loop use up.
+    static CLOCK: RefCell<Option<Arc<JumpingClock>>> = const { RefCell::new(None) };
+}
+
+/// CPU time of a call.
+const ENGINE_ALLOWS: Duration = Duration::from_secs(1);
+
+/// For a new seed.
+pub fn begin(clock: Arc<JumpingClock>) {
     TRIED.take();
+    CLOCK.set(Some(clock));
 }
 
 /// Version 2 keeps the largest number too, and migrates both ways.
@@ -66,13 +77,14 @@ impl GuestFactory for Ledger {
     }
 
     fn instantiate(&self, _: &Context) -> Result<Box<dyn Guest>, GuestError> {
-        Ok(Box::new(Instance { of: self.clone(), dead: false }))
+        Ok(Box::new(Instance { of: self.clone(), dead: false, cpu_max: ENGINE_ALLOWS }))
     }
 }
 
 struct Instance {
     of: Ledger,
     dead: bool,
+    cpu_max: Duration,
 }
 
 /// What is kept of a key; none: nothing.
@@ -93,6 +105,10 @@ struct Effects {
 }
 
 impl Guest for Instance {
+    fn limit(&mut self, time: &CallTime) {
+        self.cpu_max = time.cpu_max.map_or(ENGINE_ALLOWS, |limit| limit.min(ENGINE_ALLOWS));
+    }
+
     fn process(&mut self, moment: Moment, batch: &RecordCall) -> Result<Answer, GuestError> {
         assert!(!self.dead, "an instance was called again after a trap");
         let mut effects = Effects::default();
@@ -151,6 +167,15 @@ impl Instance {
                 let message = "the record asked for it".into();
                 let last_words = self.of.hints.then_some(LastWords { record_index: Some(i), message });
                 return Err(GuestError::Trap { message: "unreachable".into(), last_words });
+            }
+            "loop" => {
+                self.dead = true;
+                CLOCK.with_borrow(|clock| clock.iter().for_each(|clock| clock.pass(self.cpu_max)));
+                return Err(GuestError::Deadline { limit_ms: self.cpu_max.as_millis() as u64 });
+            }
+            "break" if self.of.version == 1 => {
+                self.dead = true;
+                return Err(GuestError::Broken("version 1 knows no such record".into()));
             }
             "again" if TRIED.with_borrow_mut(|tried| tried.insert(id)) => {
                 return Err(GuestError::Retry("not now".into()));

@@ -39,9 +39,9 @@ use crate::log::{Cleanup, Log, TopicSpec};
 use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
 use crate::operator::ModuleRef;
 use crate::state::simulated::{Haste, Machine};
+use crate::task::context::TaskContext;
 use crate::task::handle::TaskStatus;
 use crate::task::plan::*;
-use crate::task::worker::Surroundings;
 use crate::watermark::WatermarkSettings;
 
 /// Seeds of a test run without other wishes: about half a minute on two cores.
@@ -70,8 +70,8 @@ fn run(seed: u64) -> Result<Told, String> {
     let fate = Rc::new(Fate::default());
     let passing = Rc::clone(&fate);
     let _simulating = env_simulated::begin(dice.number(), move |place| passing.pass(place));
-    ledger::forget_tries();
     let clock = Arc::new(JumpingClock::default());
+    ledger::begin(Arc::clone(&clock));
     clock.jump(1_000_000_000_000);
     let log = Simulated::new(dice.number(), Hardship::default(), clock.clone(), false);
     let hints = dice.roll(2) == 0;
@@ -83,27 +83,27 @@ fn run(seed: u64) -> Result<Told, String> {
     let modules = [1, 2].map(|version| Ledger::module(version, hints));
     let modules = Arc::new(Modules(modules.into_iter().map(|module| (module.digest, module)).collect()));
     let workers = 1 + dice.index(3);
-    let arounds: Vec<Surroundings> = (0..workers)
+    let contexts: Vec<TaskContext> = (0..workers)
         .map(|i| {
             let plan = TaskPlan { state_dir: PathBuf::from(format!("/simulated/{i}/state")), ..plan.clone() };
             let status = Arc::new(Mutex::new(TaskStatus::default()));
-            let around = Surroundings::new(
+            let context = TaskContext::new(
                 plan,
                 Clusters::at_home(Arc::new(log.clone())),
                 modules.clone(),
                 clock.clone(),
                 status,
             );
-            Surroundings { overlap: false, ..around }
+            TaskContext { overlap: false, ..context }
         })
         .collect();
     let haste = haste(&mut dice);
-    let process = |around| Process::new(around, Machine::new(haste), Rc::clone(&fate));
+    let process = |context| Process::new(context, Machine::new(haste), Rc::clone(&fate));
     let mut world = World {
         clock,
         oracle: Oracle::new(CHANGELOG, identity(&plan)),
         model: Model::default(),
-        processes: arounds.iter().map(process).collect(),
+        processes: contexts.iter().map(process).collect(),
         weights: Weights::throw(&mut dice),
         verbs: verbs(&mut dice),
         hints,
@@ -224,9 +224,21 @@ fn haste(dice: &mut Dice) -> Haste {
 
 fn verbs(dice: &mut Dice) -> Vec<&'static str> {
     let mut verbs = vec!["add"; 8];
-    for verb in
-        ["timer", "grow", "clear", "twin", "trap", "refuse", "huge", "forbidden", "again", "keyless", "misplaced"]
-    {
+    for verb in [
+        "timer",
+        "grow",
+        "clear",
+        "twin",
+        "trap",
+        "refuse",
+        "huge",
+        "forbidden",
+        "again",
+        "keyless",
+        "misplaced",
+        "loop",
+        "break",
+    ] {
         let times = [0, 1, 1, 4][dice.index(4)];
         verbs.extend(std::iter::repeat_n(verb, times));
     }
@@ -362,6 +374,7 @@ fn is_not_vacuous(tally: &BTreeMap<String, u64>) {
         "failed: Retry",
         "failed: Fenced",
         "failed: Invalid",
+        "failed: Guest",
         "died at before-commit",
         "died at after-commit",
         "died at ended in doubt",

@@ -24,6 +24,7 @@ pub struct Model {
 fn cause(sent: &Sent) -> Option<&'static str> {
     match sent.verb {
         "trap" => Some("trap"),
+        "loop" => Some("deadline"),
         "refuse" => Some("asked"),
         "huge" | "forbidden" => Some("output-refused"),
         "keyless" => Some("missing-key"),

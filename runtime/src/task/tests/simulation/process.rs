@@ -1,4 +1,4 @@
-//! One simulated worker: its disk, its session, and what it does about errors, as `task::worker` would.
+//! One simulated worker: its disk, its session, and what it does about errors, as the supervisor says.
 //!
 //! Owns the session of one life at a time. A kill may strike inside any call, at a failpoint or at a call to the log;
 //! a process that is paused goes on later as if nothing had happened.
@@ -10,8 +10,10 @@ use std::rc::Rc;
 use crate::env::simulated::{Dice, Killed};
 use crate::error::Kind;
 use crate::state::simulated::{Machine, set_machine};
+use crate::task::context::{Memory, TaskContext};
 use crate::task::session::Session;
-use crate::task::worker::{Legacy, Surroundings};
+use crate::task::supervisor::{Act, Supervisor};
+use crate::task::worker::judge;
 use crate::task::{Error, recovery};
 
 /// Which process runs now, and when it is to die.
@@ -63,11 +65,14 @@ pub enum Life {
 }
 
 pub struct Process<'a> {
-    pub around: &'a Surroundings,
+    pub context: &'a TaskContext,
     pub machine: Machine,
     pub session: Option<Session<'a>>,
     pub life: Life,
     pub paused: bool,
+    supervisor: Supervisor,
+    /// Of the context's memory when the session began.
+    progress_before: u64,
     /// Its store is not its own work: a stranger's, or damaged.
     pub strange_store: bool,
     fate: Rc<Fate>,
@@ -85,9 +90,20 @@ pub enum Turn {
 }
 
 impl<'a> Process<'a> {
-    pub fn new(around: &'a Surroundings, machine: Machine, fate: Rc<Fate>) -> Self {
+    pub fn new(context: &'a TaskContext, machine: Machine, fate: Rc<Fate>) -> Self {
         let (session, life) = (None, Life::Down);
-        Self { around, machine, session, life, paused: false, strange_store: false, fate }
+        let supervisor = Supervisor::default();
+        Self {
+            context,
+            machine,
+            session,
+            life,
+            paused: false,
+            supervisor,
+            progress_before: 0,
+            strange_store: false,
+            fate,
+        }
     }
 
     /// Starts it, or gives the task to it again.
@@ -106,7 +122,8 @@ impl<'a> Process<'a> {
 
     fn buried(&mut self) {
         self.session = None;
-        *self.around.legacy() = Legacy::default();
+        *self.context.memory() = Memory::default();
+        self.supervisor = Supervisor::default();
         (self.life, self.paused) = (Life::Down, false);
     }
 
@@ -125,7 +142,7 @@ impl<'a> Process<'a> {
         if let Some(session) = self.session.as_ref().filter(|_| outcome.is_ok()) {
             let header = &session.head.header;
             let at: Vec<_> = header.inputs.iter().map(|input| input.next_offset.0).collect();
-            trace(|| format!("{}: epoch {} at {at:?}", self.around.plan.state_dir.display(), header.epoch));
+            trace(|| format!("{}: epoch {} at {at:?}", self.context.plan.state_dir.display(), header.epoch));
         }
         let turn = match outcome {
             Ok(Ok(())) => Ok(Turn::Went),
@@ -147,40 +164,43 @@ impl<'a> Process<'a> {
             Life::Fenced => self.look_for_the_owner(),
             Life::Up => match &mut self.session {
                 None => {
-                    self.session = Some(Session::recover(self.around, false)?);
+                    self.progress_before = self.context.memory().progress;
+                    self.session = Some(Session::recover(self.context)?);
                     self.strange_store = false;
                     Ok(())
                 }
-                Some(session) => match session.step() {
-                    Err(error) => Err(session.after_refusal(error)),
-                    stepped => stepped,
-                },
+                Some(session) => session.turn().map(drop),
             },
         }
     }
 
     fn look_for_the_owner(&mut self) -> Result<(), Error> {
-        let Some((offset, ours)) = self.around.legacy().seen else {
+        let seen = self.context.memory().seen;
+        let Some((offset, ours)) = seen else {
             self.life = Life::GaveWay;
             return Ok(());
         };
-        let (_, owner) = recovery::last_owner(&self.around.plan, self.around.log.as_ref(), offset)?;
-        self.life = if owner == ours { Life::Up } else { Life::GaveWay };
+        let (_, owner) = recovery::last_owner(&self.context.plan, self.context.log.as_ref(), offset)?;
+        let act = self.supervisor.after_look(Some(owner == ours));
+        self.life = if act == Act::Again { Life::Up } else { Life::GaveWay };
         Ok(())
     }
 
     fn failed(&mut self, error: Error) -> Turn {
-        trace(|| format!("{}: {error} {:?}", self.around.plan.state_dir.display(), self.around.legacy().careful));
-        self.session = None;
+        trace(|| format!("{}: {error} {:?}", self.context.plan.state_dir.display(), self.context.memory().steps));
         let kind = error.kind();
-        match kind {
-            Kind::Retry => Turn::Failed(kind),
-            Kind::Fenced => {
+        if self.life == Life::Fenced && kind == Kind::Retry {
+            return Turn::Failed(kind);
+        }
+        let session = self.session.take().map(|session| (session.digests(), session.hold));
+        let (error, act) = judge(self.context, &mut self.supervisor, error, session, self.progress_before);
+        match act {
+            Act::Again | Act::AgainAfter(_) | Act::Hold => Turn::Failed(kind),
+            Act::LookForOwner => {
                 self.life = Life::Fenced;
                 Turn::Failed(kind)
             }
-            Kind::Invalid if self.around.legacy().careful.is_on() => Turn::Failed(kind),
-            _ => {
+            Act::End => {
                 self.life = Life::GaveWay;
                 Turn::Stopped(error)
             }
@@ -188,7 +208,7 @@ impl<'a> Process<'a> {
     }
 
     pub fn is_caught_up(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::is_caught_up)
+        self.session.as_ref().is_some_and(|session| !session.hold && session.is_caught_up())
     }
 }
 

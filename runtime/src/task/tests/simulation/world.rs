@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ledger::Ledger;
@@ -18,6 +18,7 @@ use crate::log::sim::{Hardship, Simulated};
 use crate::model::{NextOffset, PartitionBatch, Uid, murmur2};
 use crate::state::simulated::{self, Content};
 use crate::task::Error;
+use crate::task::target::{Change, Target};
 
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "f", "g"];
 /// Topics of the two sources and their partitions.
@@ -163,7 +164,7 @@ impl<'a> World<'a> {
     pub fn look(&mut self) -> Result<(), String> {
         self.oracle.watch(&self.log.cluster())?;
         for process in self.processes.iter().filter(|process| !process.strange_store) {
-            let dir = &process.around.plan.state_dir;
+            let dir = &process.context.plan.state_dir;
             for content in [process.machine.current(dir), process.machine.content(dir)].into_iter().flatten() {
                 self.oracle.check_store(&content)?;
             }
@@ -210,7 +211,7 @@ impl<'a> World<'a> {
     fn owns(&mut self, which: usize) -> Result<bool, String> {
         // What it has done in this very turn counts too.
         self.oracle.watch(&self.log.cluster())?;
-        let seen = self.processes[which].around.legacy().seen;
+        let seen = self.processes[which].context.memory().seen;
         Ok(seen.is_some_and(|(_, session)| session == self.oracle.last().header.owner.session))
     }
 
@@ -233,7 +234,7 @@ impl<'a> World<'a> {
         if process.life != Life::Down {
             return;
         }
-        let dir: &Path = &process.around.plan.state_dir;
+        let dir: &Path = &process.context.plan.state_dir;
         let content = process.machine.content(dir);
         match self.dice.roll(6) {
             0 => process.machine.replace(dir, None),
@@ -265,26 +266,21 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The target of one process is another version, on trial or decided.
     fn swap(&mut self, which: usize) -> Result<(), String> {
-        let (version, hints) = (1 + self.dice.roll(2) as u32, self.hints);
+        let module = Ledger::module(1 + self.dice.roll(2) as u32, self.hints);
+        let change = Change { swap: Uid::random(), operator: 0, module };
+        let decided = self.dice.roll(4) > 0;
+        let target = Target {
+            trial: (!decided).then(|| change.clone()),
+            modules: decided.then_some((0, change)).into_iter().collect(),
+            stop: false,
+        };
+        self.processes[which].context.target.put(target);
         // Seldom enough as it is, so the deadlier.
         let dies = self.dice.chance(5 * self.weights.deadly);
         let places = self.dice.roll(30) as u32;
-        let steps_between = self.dice.roll(3);
-        self.turn(which, dies.then_some(places), |process| {
-            let Some(session) = process.session.as_mut() else { return Ok(()) };
-            let (id, (reply, answer)) = (Uid::random(), mpsc::channel());
-            session.prepare_swap(id, 0, Ledger::module(version, hints), reply);
-            let prepared = answer.recv().expect("the thread that prepares answers");
-            for _ in 0..steps_between {
-                session.step().map_err(|error| session.after_refusal(error))?;
-            }
-            match prepared {
-                Ok(_) => session.switch_swap(id, &mpsc::channel().0).map_err(|error| session.after_refusal(error)),
-                Err(_) => Ok(()),
-            }
-        })
-        .map(drop)
+        self.turn(which, dies.then_some(places), Process::step).map(drop)
     }
 
     /// What groups say must not matter.
@@ -384,6 +380,12 @@ impl<'a> World<'a> {
         self.send_the_last();
         let main = self.dice.index(self.processes.len());
         self.processes[main].paused = false;
+        if self.verbs.contains(&"break") {
+            // Where version 1 runs it holds the task at such a record.
+            let change = Change { swap: Uid::random(), operator: 0, module: Ledger::module(2, self.hints) };
+            let modules = [(0, change)].into_iter().collect();
+            self.processes[main].context.target.put(Target { modules, ..Target::default() });
+        }
         let mut rests = 0;
         for turn in 0..LAST_TURNS {
             if matches!(self.processes[main].life, Life::Down | Life::GaveWay) {
@@ -436,7 +438,7 @@ impl<'a> World<'a> {
         // And from the changelog alone.
         let Self { processes, dice, .. } = self;
         processes[main].kill(dice);
-        processes[main].machine.replace(&processes[main].around.plan.state_dir, None);
+        processes[main].machine.replace(&processes[main].context.plan.state_dir, None);
         processes[main].assign();
         self.turn(main, None, |process| {
             process.step()?;
@@ -451,8 +453,8 @@ impl<'a> World<'a> {
 
     /// A store that was flushed at rest stands at the end of the chain.
     fn same_as_the_changelog(&self, main: usize) -> Result<(), String> {
-        let Process { around, machine, .. } = &self.processes[main];
-        let marker = machine.content(&around.plan.state_dir).as_deref().and_then(simulated::marker);
+        let Process { context, machine, .. } = &self.processes[main];
+        let marker = machine.content(&context.plan.state_dir).as_deref().and_then(simulated::marker);
         let (found, last) = (marker.map(|marker| marker.epoch), self.oracle.last().header.epoch);
         match found {
             Some(epoch) if epoch == last => Ok(()),

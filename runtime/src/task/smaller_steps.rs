@@ -8,7 +8,7 @@ use crate::model::PartitionId;
 
 /// Of one task, across its sessions.
 #[derive(Debug, Default)]
-pub struct Careful {
+pub struct SmallerSteps {
     /// Records of an epoch, at most; 0 = as many as come.
     limit: u64,
     /// Records that were in the epoch that was refused and have not been committed since.
@@ -41,7 +41,7 @@ pub struct Refused {
     pub why: String,
 }
 
-impl Careful {
+impl SmallerSteps {
     pub fn is_on(&self) -> bool {
         self.limit > 0 || self.condemned.is_some()
     }
@@ -97,19 +97,19 @@ mod tests {
     /// Runs `count` records of which those in `bad` are refused by the log; answers which were dead-lettered and how
     /// many epochs it took.
     fn run(count: i64, bad: &[i64]) -> (Vec<i64>, usize) {
-        let (mut careful, mut next, mut letters, mut epochs) = (Careful::default(), 0, Vec::new(), 0);
+        let (mut steps, mut next, mut letters, mut epochs) = (SmallerSteps::default(), 0, Vec::new(), 0);
         while next < count {
             epochs += 1;
-            let to = count.min(next.saturating_add_unsigned(careful.room(0)));
-            let condemned = careful.condemned(0, 0).map(|at| at.offset);
+            let to = count.min(next.saturating_add_unsigned(steps.room(0)));
+            let condemned = steps.condemned(0, 0).map(|at| at.offset);
             let refused = (next..to).any(|at| bad.contains(&at) && Some(at) != condemned);
             let records = (to - next) as u64;
             if refused {
                 let first = Some((0, 0, next));
-                assert!(careful.refused(Refused { records, first, why: String::new() }));
+                assert!(steps.refused(Refused { records, first, why: String::new() }));
             } else {
                 letters.extend(condemned);
-                careful.committed(records);
+                steps.committed(records);
                 next = to;
             }
         }
@@ -133,19 +133,19 @@ mod tests {
 
     #[test]
     fn records_at_the_same_offset_of_two_partitions_are_not_taken_for_each_other() {
-        let mut careful = Careful::default();
+        let mut steps = SmallerSteps::default();
         for (source, partition) in [(0, 0), (0, 1), (1, 0)] {
-            assert!(careful.refused(Refused { records: 1, first: Some((source, partition, 7)), why: String::new() }));
-            assert!(careful.condemned(source, partition).is_some());
+            assert!(steps.refused(Refused { records: 1, first: Some((source, partition, 7)), why: String::new() }));
+            assert!(steps.condemned(source, partition).is_some());
         }
     }
 
     #[test]
     fn what_no_record_is_to_blame_for_is_given_up() {
-        let mut careful = Careful::default();
+        let mut steps = SmallerSteps::default();
         let refused = |records, offset| Refused { records, first: Some((0, 0, offset)), why: String::new() };
-        assert!(!careful.refused(Refused { records: 0, first: None, why: String::new() }), "only timers were in it");
-        assert!(careful.refused(refused(1, 7)));
-        assert!(!careful.refused(refused(1, 7)), "its dead letter was refused as well");
+        assert!(!steps.refused(Refused { records: 0, first: None, why: String::new() }), "only timers were in it");
+        assert!(steps.refused(refused(1, 7)));
+        assert!(!steps.refused(refused(1, 7)), "its dead letter was refused as well");
     }
 }
