@@ -94,6 +94,9 @@ const OURS: &[&str] = &[
 /// A batch holds at most this, so that a topic with Kafka's default limit takes each; larger records go alone.
 pub const BATCH_BYTES: usize = 512 << 10;
 
+/// As `COMMON` says it.
+const SOCKET_TIMEOUT_MS: u128 = 10_000;
+
 /// What is good for every client, and may be overridden.
 const COMMON: &[(&str, &str)] = &[
     // A connection that hangs is noticed within this; the default is a minute.
@@ -238,6 +241,9 @@ impl Cluster {
     /// For a producer; transactional where it has an id.
     pub fn writer(&self, transactional_id: Option<&str>) -> Vec<(String, String)> {
         let (timeout, batch) = (self.transaction_timeout.as_millis().to_string(), BATCH_BYTES.to_string());
+        // A request may not outlast its transaction: librdkafka refuses such a pair.
+        let socket_timeout = self.transaction_timeout.as_millis().min(SOCKET_TIMEOUT_MS).to_string();
+        let defaults = [PRODUCER, &[("socket.timeout.ms", socket_timeout.as_str())]].concat();
         let mut ours = vec![
             ("enable.idempotence", "true"),
             ("acks", "all"),
@@ -250,7 +256,7 @@ impl Cluster {
         if let Some(id) = transactional_id {
             ours.extend([("transactional.id", id), ("transaction.timeout.ms", &timeout)]);
         }
-        self.settings(PRODUCER, &self.producer, &ours)
+        self.settings(&defaults, &self.producer, &ours)
     }
 
     /// Later ones win.
@@ -277,6 +283,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use super::super::native::{Client, Role};
     use super::*;
 
     #[test]
@@ -297,6 +304,30 @@ mod tests {
         assert_eq!(last("retry.backoff.ms"), Some("7"));
         assert_eq!(last("check.crcs"), Some("true"));
         assert_eq!(last("auto.offset.reset"), Some("error"));
+    }
+
+    #[test]
+    fn every_timeout_that_a_profile_may_set_makes_clients() {
+        let default = COMMON.iter().find(|(name, _)| *name == "socket.timeout.ms").unwrap();
+        assert_eq!(default.1, SOCKET_TIMEOUT_MS.to_string());
+        for timeout in [1_000, 3_000, 9_899, 10_000, 60_000] {
+            let yaml = format!("bootstrap: 127.0.0.1:1\ntransaction_timeout_ms: {timeout}\n");
+            let cluster = Profile::parse(&yaml).unwrap().resolve().unwrap();
+            let isolation = Isolation::ReadCommitted;
+            let all = [
+                (Role::Producer, cluster.writer(Some("id"))),
+                (Role::Producer, cluster.writer(None)),
+                (Role::Producer, cluster.admin()),
+                (Role::Consumer, cluster.reader(isolation)),
+                (Role::Consumer, cluster.group("group")),
+            ];
+            for (role, settings) in all {
+                Client::new(role, &settings, None).unwrap_or_else(|error| panic!("{timeout} ms: {error}"));
+            }
+        }
+        let given = Profile::parse("bootstrap: a\nproperties: {socket.timeout.ms: 2000}\n").unwrap().resolve().unwrap();
+        let last = given.writer(None).into_iter().rfind(|(name, _)| name == "socket.timeout.ms").unwrap();
+        assert_eq!(last.1, "2000", "what a profile says wins");
     }
 
     #[test]
