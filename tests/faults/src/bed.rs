@@ -206,6 +206,30 @@ impl<'g> Bed<'g> {
         self.new_output(&mark).await
     }
 
+    /// From now on, waits until there is new output in every partition that is watched: each task of a job writes then.
+    /// Answers how long that is after `since`.
+    ///
+    /// # Errors
+    /// Some task does not, and why as far as the server says.
+    pub async fn new_output_everywhere(&self, watch: &Watch, since: Instant) -> Result<Duration, String> {
+        let mark = watch.mark(since)?;
+        watch.new_output_everywhere(&mark, PATIENCE).await.map_err(|why| self.server.complaint(&why))
+    }
+
+    /// Another job on the same input, and who watches its output.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn another_job(&self, job: &str) -> Result<(String, Watch), String> {
+        let client = self.server.client()?;
+        let output = format!("{job}.out");
+        client.create_topic(&output, self.settings.partitions as usize).await.map_err(|error| error.to_string())?;
+        let watch = Watch::start(self.ground.direct(), &output, self.settings.partitions as i32)?;
+        client.apply(&self.spec(job)).await.map_err(|error| error.to_string())?;
+        running(&client, job).await?;
+        Ok((job.to_owned(), watch))
+    }
+
     /// The harm has ended: waits until the job writes and all its tasks run. Answers how long that took.
     ///
     /// # Errors

@@ -63,6 +63,10 @@ pub async fn run(
         // It counts dead letters: there are to be no others.
         settings.poison = 0;
     }
+    if scenario == Scenario::BrokerPause {
+        // One task for each partition.
+        settings.parallelism = settings.partitions;
+    }
     run_with(ground, scenario.name(), scenario, rounds, settings, progress).await
 }
 

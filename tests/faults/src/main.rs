@@ -26,7 +26,7 @@ struct Arguments {
     /// Rounds of each scenario, in place of the tier's.
     #[arg(long)]
     rounds: Option<u32>,
-    /// Nodes of the cluster: 1 or 3. Harms that take brokers away have 3 in any case.
+    /// Nodes of the cluster: 1 or 3. Harms that take brokers away have 3 in any case, some of them both.
     #[arg(long, default_value_t = 1)]
     nodes: u32,
     /// Put builds to the proof that break a rule on purpose: each must be caught. Build them first: `cargo build --release
@@ -83,8 +83,10 @@ fn fail(why: &str) -> ExitCode {
 
 async fn harm(arguments: &Arguments) -> Result<bool, String> {
     let scenarios = chosen(arguments, "scenario", &Scenario::ALL, |scenario| scenario.name())?;
-    let (replicated, others): (Vec<_>, Vec<_>) =
-        scenarios.into_iter().partition(|scenario| scenario.needs_replicas() && arguments.nodes < REPLICATED);
+    let is_small = arguments.nodes < REPLICATED;
+    let replicated = scenarios.iter().copied().filter(|one| is_small && (one.needs_replicas() || one.wants_both()));
+    let replicated: Vec<_> = replicated.collect();
+    let others: Vec<_> = scenarios.into_iter().filter(|one| !(is_small && one.needs_replicas())).collect();
     let mut all_good = true;
     for (nodes, scenarios) in [(arguments.nodes, others), (REPLICATED, replicated)] {
         if !scenarios.is_empty() {

@@ -39,8 +39,8 @@ struct Seen {
     count: u64,
     /// What stands behind these ends is new.
     mark: Vec<i64>,
-    /// When the first that is new was seen.
-    first: Option<Instant>,
+    /// When the first that is new was seen in each partition.
+    first: Vec<Option<Instant>>,
 }
 
 /// Where the output ended when something was done to its job.
@@ -88,7 +88,7 @@ impl Watch {
     pub fn mark(&self, at: Instant) -> Result<Mark, String> {
         let ends = self.ends()?;
         let mut seen = self.shared.seen();
-        (seen.mark, seen.first) = (ends, None);
+        (seen.first, seen.mark) = (vec![None; ends.len()], ends);
         Ok(Mark { at })
     }
 
@@ -106,16 +106,40 @@ impl Watch {
     /// # Errors
     /// There is none within `patience`.
     pub async fn new_output(&self, mark: &Mark, patience: Duration) -> Result<Duration, String> {
+        let first = self.when(patience, |first| first.iter().flatten().min().copied()).await;
+        let found = |_| format!("wait for new output in {}: none after {} s", self.topic, patience.as_secs());
+        first.map(|first| first.saturating_duration_since(mark.at)).map_err(found)
+    }
+
+    /// How long after the mark's moment the first new output was there in every partition.
+    ///
+    /// # Errors
+    /// There is none in some within `patience`.
+    pub async fn new_output_everywhere(&self, mark: &Mark, patience: Duration) -> Result<Duration, String> {
+        let all = |first: &[Option<Instant>]| first.iter().copied().collect::<Option<Vec<_>>>()?.into_iter().max();
+        let last = self.when(patience, all).await;
+        last.map(|last| last.saturating_duration_since(mark.at)).map_err(|()| {
+            let first = self.shared.seen().first.clone();
+            let missing: Vec<_> = (0..first.len()).filter(|partition| first[*partition].is_none()).collect();
+            format!(
+                "wait for new output in {}: none in partitions {missing:?} after {} s",
+                self.topic,
+                patience.as_secs()
+            )
+        })
+    }
+
+    async fn when<T>(&self, patience: Duration, is_so: impl Fn(&[Option<Instant>]) -> Option<T>) -> Result<T, ()> {
         let waited = timeout(patience, async {
             loop {
                 let changed = self.shared.changed.notified();
-                if let Some(first) = self.shared.seen().first {
-                    return first.saturating_duration_since(mark.at);
+                if let Some(found) = is_so(&self.shared.seen().first) {
+                    return found;
                 }
                 changed.await;
             }
         });
-        waited.await.map_err(|_| format!("wait for new output in {}: none after {} s", self.topic, patience.as_secs()))
+        waited.await.map_err(drop)
     }
 
     /// # Errors
@@ -153,9 +177,10 @@ impl Shared {
             let Some(Ok(message)) = consumer.poll(POLL) else { continue };
             let mut seen = self.seen();
             seen.count += 1;
-            let is_new = seen.mark.get(message.partition() as usize).is_some_and(|end| message.offset() >= *end);
-            if is_new && seen.first.is_none() {
-                seen.first = Some(Instant::now());
+            let partition = message.partition() as usize;
+            let is_new = seen.mark.get(partition).is_some_and(|end| message.offset() >= *end);
+            if is_new && seen.first[partition].is_none() {
+                seen.first[partition] = Some(Instant::now());
             }
             drop(seen);
             self.changed.notify_waiters();

@@ -142,7 +142,9 @@ impl Scenario {
             Scenario::Zombie => "SIGSTOP, takeover by a second process, SIGCONT: the first must give way and say so",
             Scenario::SlowTakeover => "a second process that reads early and takes over late, while the first goes on",
             Scenario::BrokerKill => "kill -9 of the broker, and start it again",
-            Scenario::BrokerPause => "SIGSTOP of the broker for seconds",
+            Scenario::BrokerPause => {
+                "SIGSTOP of the broker for seconds, under several jobs of several tasks; SIGTERM of the server meanwhile"
+            }
             Scenario::ConnectionsCut => "all connections cut, several times in a row",
             Scenario::ConnectionsSlow => "20 to 200 ms more each way, and cuts meanwhile",
             Scenario::ConnectionsHalfOpen => "connections that take everything and say nothing",
@@ -182,7 +184,12 @@ impl Scenario {
     /// It takes brokers away, and tells nothing where a partition has only one: Kafka 4.3.1 takes a transaction for complete
     /// without a marker in partitions that nobody leads at that moment (`docs/kafka.md`).
     pub fn needs_replicas(self) -> bool {
-        matches!(self, Scenario::BrokerKill | Scenario::BrokerPause | Scenario::SwapUnderFaults)
+        matches!(self, Scenario::BrokerKill | Scenario::SwapUnderFaults)
+    }
+
+    /// It shows other things on one broker than on several.
+    pub fn wants_both(self) -> bool {
+        self == Scenario::BrokerPause
     }
 
     /// The job must stop and say why, in place of going on.
