@@ -66,7 +66,7 @@ fn read_to(
         empty = if position > reached { 0 } else { empty + 1 };
         reached = position;
         if empty == EMPTY_POLLS_MAX {
-            return Err(Error::ChangelogStuck { topic: topic.name.clone(), partition, end });
+            return Err(stuck(log, plan, end, reached));
         }
         // Breaks: read on until the position has reached the end that was asked for.
         if !polled && bug(Bug::ReadToFirstEnd) {
@@ -84,6 +84,18 @@ fn read_to(
         }
     }
     Ok(end)
+}
+
+/// Why nothing came, as far as the log says.
+fn stuck(log: &dyn Log, plan: &TaskPlan, end: i64, reached: i64) -> Error {
+    let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
+    let why = match log.end_offset(&topic, partition, Isolation::ReadCommitted) {
+        Ok(stable) if stable < end => "a transaction that is open there holds readers back: `forebay doctor` shows it",
+        Ok(_) => "nothing holds it back: the cluster is slow, or the way to it",
+        Err(_) => "the cluster does not say why",
+    };
+    let seconds = u64::from(EMPTY_POLLS_MAX) * READ_WAIT.as_secs();
+    Error::ChangelogStuck { topic, partition, end, reached, seconds, why }
 }
 
 pub fn error(topic: &TopicRef, task: u32, offset: i64, source: checkpoint::Error) -> Error {

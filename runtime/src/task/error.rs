@@ -29,8 +29,10 @@ pub enum Error {
     Refused { epoch: u64, source: log::Error },
     #[error("encode epoch {epoch}: {source}")]
     Encode { epoch: u64, source: checkpoint::Error },
-    #[error("read changelog {topic}/{partition} to its end at {end}: nothing came")]
-    ChangelogStuck { topic: String, partition: PartitionId, end: i64 },
+    #[error(
+        "read changelog {topic}/{partition} to its end at {end}: nothing came behind {reached} for {seconds} s; {why}"
+    )]
+    ChangelogStuck { topic: String, partition: PartitionId, end: i64, reached: i64, seconds: u64, why: &'static str },
     #[error(
         "changelog {topic}/{partition} holds no header: the job was never deployed, or the topic was emptied; \
          deploy the job again under a new name, or restore the topic"

@@ -1,17 +1,20 @@
 //! Questions and orders to a cluster that are not on a record's way: topics and offsets.
 //!
-//! Owns one client for them. Every call blocks until the answer or its deadline.
+//! Owns one client for them, and makes it anew where it brings no answers: after an outage librdkafka may not find
+//! back to the leaders that it asks. Every call blocks until the answer or its deadline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_char;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 use sys::rd_kafka_admin_op_t as Op;
 
-use super::native::{self, Client, Code, Failure, PartitionList, cstring, text_of};
+use super::native::{self, Client, Code, Failure, PartitionList, Role, cstring, text_of};
+use super::profile::Cluster;
 use crate::log::{Error, Isolation};
 use crate::model::{PartitionId, TopicId};
 
@@ -24,10 +27,29 @@ const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// How often what brokers say meanwhile is heard while an answer is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A question of those that are asked again and again.
+const SHORT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A client without an answer is given so long before another one is made.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Leaders move between a question and the look for them; not so often.
+const MISLED_MAX: u32 = 2;
+
 pub struct Admin {
-    client: Client,
+    cluster: Arc<Cluster>,
+    handle: Mutex<Handle>,
     /// The cluster has not answered yet: who is refused need not wait.
     is_connecting: AtomicBool,
+}
+
+struct Handle {
+    client: Arc<Client>,
+    made: Instant,
+    /// The last call brought no answer.
+    is_silent: bool,
+    /// Questions in a row for which it found no leaders, though the cluster names them.
+    misled: u32,
 }
 
 /// A topic as the cluster describes it.
@@ -48,8 +70,8 @@ pub enum OffsetOf {
     Timestamp(i64),
 }
 
-/// Of a topic's partitions.
-type Offsets = BTreeMap<PartitionId, Result<i64, Code>>;
+/// Of partitions.
+pub type Offsets = BTreeMap<(String, PartitionId), Result<i64, Code>>;
 
 /// The answer to one call, until it is dropped.
 struct Answer(*mut sys::rd_kafka_event_t);
@@ -61,9 +83,45 @@ impl Drop for Answer {
     }
 }
 
+impl Handle {
+    fn new(cluster: &Cluster) -> Result<Self, Error> {
+        let client = Arc::new(Client::new(Role::Producer, &cluster.admin(), None)?);
+        Ok(Self { client, made: Instant::now(), is_silent: false, misled: 0 })
+    }
+}
+
 impl Admin {
-    pub fn new(client: Client) -> Self {
-        Self { client, is_connecting: AtomicBool::new(true) }
+    pub fn new(cluster: Arc<Cluster>) -> Result<Self, Error> {
+        let handle = Mutex::new(Handle::new(&cluster)?);
+        Ok(Self { cluster, handle, is_connecting: AtomicBool::new(true) })
+    }
+
+    /// The client to ask by. One that was silent is thrown away, unless it is so new that it may not be to blame.
+    fn client(&self) -> Arc<Client> {
+        let mut handle = self.handle();
+        let is_lost = handle.is_silent || handle.misled >= MISLED_MAX;
+        if is_lost && handle.made.elapsed() >= CLIENT_PATIENCE {
+            match Handle::new(&self.cluster) {
+                Ok(new) => *handle = new,
+                Err(error) => tracing::warn!("ask Kafka with another client: {error}"),
+            }
+        }
+        Arc::clone(&handle.client)
+    }
+
+    /// What came of a call.
+    fn heard(&self, client: &Arc<Client>, is_silent: bool) {
+        let mut handle = self.handle();
+        if Arc::ptr_eq(&handle.client, client) {
+            handle.is_silent = is_silent;
+        }
+        if !is_silent {
+            client.events.set_trouble(None);
+        }
+    }
+
+    fn handle(&self) -> MutexGuard<'_, Handle> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many brokers there are; the first question to a cluster.
@@ -85,14 +143,16 @@ impl Admin {
     /// The names of all topics but Kafka's own.
     pub fn topic_names(&self) -> Result<Vec<String>, Error> {
         let mut metadata = ptr::null();
+        let client = self.client();
         // SAFETY: the handle lives, and the metadata is destroyed below after all of it was copied.
         unsafe {
-            let rk = self.client.rk();
+            let rk = client.rk();
             let code = sys::rd_kafka_metadata(rk, 1, ptr::null_mut(), &raw mut metadata, native::millis(PATIENCE));
+            self.heard(&client, is_silence(code));
             if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return Err(self.error("list topics", code, None));
             }
-            let topics = std::slice::from_raw_parts((*metadata).topics, (*metadata).topic_cnt.max(0) as usize);
+            let topics = native::slice((*metadata).topics, (*metadata).topic_cnt);
             let names = topics.iter().filter(|topic| topic.partition_cnt > 0).map(|topic| text_of(topic.topic));
             let names = names.filter(|name| name != "__consumer_offsets" && name != "__transaction_state").collect();
             sys::rd_kafka_metadata_destroy(metadata);
@@ -243,53 +303,79 @@ impl Admin {
 
     /// One offset per partition asked for, in that order; −1 where a timestamp is behind all records.
     pub fn offsets(&self, topic: &str, partitions: &[PartitionId], of: OffsetOf) -> Result<Vec<i64>, Error> {
+        let asked: Vec<_> = partitions.iter().map(|&partition| (topic, partition)).collect();
+        self.offsets_of(&asked, of)
+    }
+
+    /// The same for partitions of any topics.
+    pub fn offsets_of(&self, partitions: &[(&str, PartitionId)], of: OffsetOf) -> Result<Vec<i64>, Error> {
         let deadline = Instant::now() + PATIENCE;
-        let doing = format!("ask for offsets of {topic}");
+        let names: BTreeSet<&str> = partitions.iter().map(|(topic, _)| *topic).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let doing = format!("ask for offsets of {}", named(&names));
         let found = loop {
-            match self.ask_for_offsets(&doing, topic, partitions, of)? {
-                Ok(found) => break found,
-                Err(code) if Instant::now() >= deadline => return Err(self.error(&doing, code, Some(topic))),
-                Err(_) => {}
+            let found = self.ask_for_offsets(&doing, partitions, of, PATIENCE)?;
+            let moving = found.iter().find(|(_, answer)| answer.is_err_and(is_between_leaders));
+            let Some(((topic, _), Err(code))) = moving else { break found };
+            if Instant::now() >= deadline {
+                self.handle().misled = MISLED_MAX;
+                return Err(self.error(&doing, *code, Some(topic)));
             }
             // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader. Nobody tells
             // this client who leads now: it keeps what it heard last.
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.client.look_up(topic, left) {
+            match self.look_up(topic, left) {
                 Err(code) if is_unknown(code) => return Err(self.error(&doing, code, Some(topic))),
                 _ => std::thread::sleep(LEADER_PAUSE),
             }
         };
-        let one = |partition: &PartitionId| match found.get(partition) {
-            Some(Ok(offset)) if is_answer(*offset, of) => Ok(*offset),
-            // Where a connection was lost meanwhile librdkafka gives no error and an offset of its own.
-            Some(Ok(offset)) => {
-                let found = format!("no offset came back for partition {partition} ({offset})");
-                Err(Error::Unavailable { doing: doing.clone(), found })
-            }
+        let one = |&(topic, partition): &(&str, PartitionId)| match found.get(&(topic.to_owned(), partition)) {
+            Some(Ok(offset)) => Ok(*offset),
             Some(Err(code)) => Err(self.error(&doing, *code, Some(topic))),
             None => {
-                let found = format!("no answer for partition {partition}");
+                let found = format!("no answer for {topic}/{partition}");
                 Err(Error::Unavailable { doing: doing.clone(), found })
             }
         };
         partitions.iter().map(one).collect()
     }
 
-    /// Asks once. The inner error: that of a partition which is between two leaders.
+    /// Where partitions of any topics end, as far as that is told now.
+    pub fn ends(&self, partitions: &[(&str, PartitionId)], isolation: Isolation) -> Result<Offsets, Error> {
+        let doing = format!("ask where {} partitions end", partitions.len());
+        let found = self.ask_for_offsets(&doing, partitions, OffsetOf::End(isolation), SHORT_PATIENCE)?;
+        let moved = found.iter().filter(|(_, answer)| answer.is_err_and(is_between_leaders));
+        let topics: BTreeSet<&str> = moved.map(|((topic, _), _)| topic.as_str()).collect();
+        let are_led = |topic: &&str| self.look_up(topic, SHORT_PATIENCE).is_ok();
+        let led = topics.iter().filter(|topic| are_led(topic)).count();
+        let mut handle = self.handle();
+        handle.misled = if led > 0 { handle.misled + 1 } else { 0 };
+        drop(handle);
+        Ok(found)
+    }
+
+    fn look_up(&self, topic: &str, patience: Duration) -> Result<(), Code> {
+        let client = self.client();
+        let found = client.look_up(topic, patience);
+        self.heard(&client, found.is_err_and(is_silence));
+        found
+    }
+
+    /// Asks once. Each partition has an answer of its own.
     fn ask_for_offsets(
         &self,
         doing: &str,
-        topic: &str,
-        partitions: &[PartitionId],
+        partitions: &[(&str, PartitionId)],
         of: OffsetOf,
-    ) -> Result<Result<Offsets, Code>, Error> {
+        patience: Duration,
+    ) -> Result<Offsets, Error> {
         let mut list = PartitionList::new();
         let spec = match of {
             OffsetOf::Start => i64::from(sys::RD_KAFKA_OFFSET_BEGINNING),
             OffsetOf::End(_) => i64::from(sys::RD_KAFKA_OFFSET_END),
             OffsetOf::Timestamp(ms) => ms.max(0),
         };
-        for &partition in partitions {
+        for &(topic, partition) in partitions {
             list.add(topic, partition, spec, None)?;
         }
         let isolation = match of {
@@ -298,7 +384,7 @@ impl Admin {
             }
             _ => None,
         };
-        let answer = self.request(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, |rk, options, queue| {
+        let answer = self.request(Op::RD_KAFKA_ADMIN_OP_LISTOFFSETS, patience, |rk, options, queue| {
             // SAFETY: all live as long as the call.
             unsafe {
                 if let Some(isolation) = isolation {
@@ -309,24 +395,34 @@ impl Admin {
         });
         let answer = match answer {
             // None of the partitions has a leader that the client knows of.
-            Err((Code::RD_KAFKA_RESP_ERR__NOENT, _)) => return Ok(Err(Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)),
-            Err((code, text)) => return Err(error(doing, code, &self.client.events.explain(text), None)),
+            Err((Code::RD_KAFKA_RESP_ERR__NOENT, _)) => {
+                let nobody = Err(Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+                return Ok(partitions
+                    .iter()
+                    .map(|&(topic, partition)| ((topic.to_owned(), partition), nobody))
+                    .collect());
+            }
+            Err((code, text)) => return Err(error(doing, code, &text, None)),
             Ok(answer) => answer,
         };
         // SAFETY: the event is of this kind; what it holds lives as long as it.
-        let found: Offsets = unsafe {
+        let found = unsafe {
             let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
             let mut count = 0;
             let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
-            let of = |&info: &*const sys::rd_kafka_ListOffsetsResultInfo_t| {
+            let one = |&info: &*const sys::rd_kafka_ListOffsetsResultInfo_t| {
                 let at = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
-                let good = at.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
-                (at.partition, if good { Ok(at.offset) } else { Err(at.err) })
+                let answer = match at.err {
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR if is_answer(at.offset, of) => Ok(at.offset),
+                    // Where a connection was lost meanwhile librdkafka gives no error and an offset of its own.
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => Err(Code::RD_KAFKA_RESP_ERR__TRANSPORT),
+                    code => Err(code),
+                };
+                ((text_of(at.topic), at.partition), answer)
             };
-            slice(infos, count).iter().map(of).collect()
+            slice(infos, count).iter().map(one).collect()
         };
-        let moving = found.values().filter_map(|answer| answer.err()).find(|code| is_between_leaders(*code));
-        Ok(moving.map_or(Ok(found), Err))
+        Ok(found)
     }
 
     pub fn delete_records(&self, topic: &str, partition: PartitionId, before: i64) -> Result<(), Code> {
@@ -335,7 +431,7 @@ impl Admin {
         list.add(topic, partition, before, None).map_err(unusable)?;
         // SAFETY: librdkafka copies the list; destroyed below.
         let mut order = unsafe { sys::rd_kafka_DeleteRecords_new(list.as_ptr()) };
-        let answer = self.request(Op::RD_KAFKA_ADMIN_OP_DELETERECORDS, |rk, options, queue| {
+        let answer = self.request(Op::RD_KAFKA_ADMIN_OP_DELETERECORDS, PATIENCE, |rk, options, queue| {
             // SAFETY: all live as long as the call.
             unsafe { sys::rd_kafka_DeleteRecords(rk, &raw mut order, 1, options, queue) };
         });
@@ -383,60 +479,61 @@ impl Admin {
         doing: &str,
         submit: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
     ) -> Result<Answer, Error> {
-        self.request(op, submit).map_err(|(code, text)| match code {
+        self.request(op, PATIENCE, submit).map_err(|(code, text)| match code {
             Code::RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR | Code::RD_KAFKA_RESP_ERR_INVALID_PARTITIONS => {
                 Error::InvalidTopic { topic: doing.to_owned(), reason: text }
             }
-            code => error(doing, code, &self.client.events.explain(text), None),
+            code => error(doing, code, &text, None),
         })
     }
 
     fn request(
         &self,
         op: Op,
+        patience: Duration,
         submit: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
     ) -> Result<Answer, (Code, String)> {
-        let rk = self.client.rk();
+        let client = self.client();
         // SAFETY: queue and options are ours and live until the answer has come: librdkafka counts its own references
         // to the queue, and copies the options.
-        unsafe {
-            let queue = sys::rd_kafka_queue_new(rk);
-            let options = sys::rd_kafka_AdminOptions_new(rk, op);
+        let answer = unsafe {
+            let queue = sys::rd_kafka_queue_new(client.rk());
+            let options = sys::rd_kafka_AdminOptions_new(client.rk(), op);
             let mut text = [0 as c_char; 128];
-            let patience = native::millis(PATIENCE);
-            sys::rd_kafka_AdminOptions_set_request_timeout(options, patience, text.as_mut_ptr(), text.len());
-            submit(rk, options, queue);
-            let event = self.await_answer(queue);
+            let ms = native::millis(patience);
+            sys::rd_kafka_AdminOptions_set_request_timeout(options, ms, text.as_mut_ptr(), text.len());
+            submit(client.rk(), options, queue);
+            let event = self.await_answer(&client, queue, patience);
             sys::rd_kafka_AdminOptions_destroy(options);
             sys::rd_kafka_queue_destroy(queue);
-            let event = event?;
-            let answer = Answer(event);
-            let code = sys::rd_kafka_event_error(event);
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Err((code, text_of(sys::rd_kafka_event_error_string(event))));
-            }
-            self.client.events.set_trouble(None);
-            Ok(answer)
-        }
+            event.map(Answer).and_then(|answer| match sys::rd_kafka_event_error(answer.0) {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(answer),
+                code => Err((code, text_of(sys::rd_kafka_event_error_string(answer.0)))),
+            })
+        };
+        self.heard(&client, answer.as_ref().is_err_and(|(code, _)| is_silence(*code)));
+        answer.map_err(|(code, text)| (code, client.events.explain(text)))
     }
 
     /// # Safety
     /// The queue lives.
     unsafe fn await_answer(
         &self,
+        client: &Client,
         queue: *mut sys::rd_kafka_queue_t,
+        patience: Duration,
     ) -> Result<*mut sys::rd_kafka_event_t, (Code, String)> {
-        let deadline = Instant::now() + PATIENCE + Duration::from_secs(5);
+        let deadline = Instant::now() + patience + Duration::from_secs(5);
         loop {
             // SAFETY: the caller's promise.
             let event = unsafe { sys::rd_kafka_queue_poll(queue, native::millis(LOOK)) };
             // Errors of brokers wait to be heard as well; nobody else serves this client.
-            self.client.serve(Duration::ZERO);
+            client.serve(Duration::ZERO);
             if !event.is_null() {
                 return Ok(event);
             }
             // Later a broker that is coming up may refuse for a while what it takes then.
-            let refused = self.client.events.refused().filter(|_| self.is_connecting.load(Ordering::Relaxed));
+            let refused = client.events.refused().filter(|_| self.is_connecting.load(Ordering::Relaxed));
             if let Some((code, why)) = refused {
                 return Err((code, why));
             }
@@ -447,7 +544,7 @@ impl Admin {
     }
 
     fn error(&self, doing: &str, code: Code, topic: Option<&str>) -> Error {
-        error(doing, code, &self.client.events.explain(native::describe(code)), topic)
+        error(doing, code, &self.handle().client.events.explain(native::describe(code)), topic)
     }
 }
 
@@ -498,6 +595,21 @@ fn is_between_leaders(code: Code) -> bool {
             | Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH
             | Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH
     )
+}
+
+/// No answer came, or none of a broker that could give it: the client may have lost its way.
+fn is_silence(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+            | Code::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE
+            | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+            | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+            | Code::RD_KAFKA_RESP_ERR__WAIT_COORD
+            | Code::RD_KAFKA_RESP_ERR__NOENT
+            | Code::RD_KAFKA_RESP_ERR__UNKNOWN_BROKER
+            | Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
+    ) || is_between_leaders(code)
 }
 
 /// Offsets are not negative; a timestamp behind all records is answered by −1.

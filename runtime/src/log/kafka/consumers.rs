@@ -3,21 +3,24 @@
 //! A client holds a partition once: a second reader of the same partition is given another client. What a reader has
 //! of a partition is a [`Lease`]: a queue of its own, filled from exactly the offset asked for, until it is dropped.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 
-use super::admin::error;
+use super::admin::{error, same_id};
 use super::native::{Client, Failure, PartitionList, Role, cstring};
 use super::profile::Cluster;
 use crate::log::{Assignment, Error, Isolation};
-use crate::model::PartitionId;
+use crate::model::{PartitionId, TopicId};
 
 /// The client finds the leaders by itself where this is not enough.
 const METADATA_PATIENCE: Duration = Duration::from_secs(5);
+/// What a client was told of leaders counts for so long; later it is told anew where a partition is taken up.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 type Held = (String, PartitionId);
 
@@ -30,8 +33,10 @@ pub struct Consumer {
     pub client: Client,
     isolation: Isolation,
     held: Mutex<HashSet<Held>>,
-    /// Topics whose leaders the client has been told of.
-    known: Mutex<HashSet<String>>,
+    /// Topics whose leaders the client has been told of, and when.
+    known: Mutex<HashMap<String, Instant>>,
+    /// It no longer brought what the log has. Whoever still reads by it may go on as long as it does.
+    is_given_up: AtomicBool,
 }
 
 /// Wakes a reader when one of its queues is no longer empty.
@@ -41,13 +46,19 @@ pub struct Wake {
     changed: Condvar,
 }
 
+/// A partition's place with a client, which holds a partition once.
+pub struct Place {
+    consumer: Arc<Consumer>,
+    held: Held,
+}
+
 /// One partition that one reader reads.
 pub struct Lease {
-    pub consumer: Arc<Consumer>,
     queue: *mut sys::rd_kafka_queue_t,
-    held: Held,
     /// What the queue's callback points to.
     _wake: Arc<Wake>,
+    /// Given back last.
+    place: Place,
 }
 
 // SAFETY: librdkafka's queues may be used from any thread; a lease belongs to one reader at a time.
@@ -60,91 +71,143 @@ impl Consumers {
 
     /// Starts reading at the assignment's offset.
     pub fn lease(&self, at: &Assignment, isolation: Isolation, wake: &Arc<Wake>) -> Result<Lease, Error> {
-        let held = (at.topic.clone(), at.partition);
-        let consumer = self.consumer_without(&held, isolation)?;
-        // From here on a drop gives the partition back.
-        let lease = Lease::open(consumer, held, wake)?;
-        lease.consumer.look_up(&at.topic);
-        let mut list = PartitionList::new();
-        list.add(&at.topic, at.partition, at.offset, at.leader_epoch)?;
-        // SAFETY: client and list live through the call, which copies the list.
-        let failure =
-            unsafe { Failure::take(sys::rd_kafka_incremental_assign(lease.consumer.client.rk(), list.as_ptr())) };
-        match failure {
-            None => Ok(lease),
-            Some(Failure { code, text }) => {
-                let doing = format!("read {}/{} from offset {}", at.topic, at.partition, at.offset);
-                Err(error(&doing, code, &text, Some(&at.topic)))
-            }
-        }
+        let place = self.place((&at.topic, at.partition), isolation)?;
+        place.consumer.look_up(&at.topic);
+        Lease::begin(place, wake, at.offset, at.leader_epoch)
     }
 
     /// Has a client connect and learn who leads the topics, before anything is read.
     pub fn look_up(&self, topics: &[&str], isolation: Isolation) {
-        let nothing = (String::new(), -1);
-        match self.consumer_without(&nothing, isolation) {
-            Ok(consumer) => {
-                consumer.held().remove(&nothing);
+        match self.place(("", -1), isolation) {
+            Ok(place) => {
+                let consumer = Arc::clone(&place.consumer);
+                // Another one who looks meanwhile is to find the same client free.
+                drop(place);
                 topics.iter().for_each(|topic| consumer.look_up(topic));
             }
             Err(error) => tracing::debug!("connect to read: {error}"),
         }
     }
 
-    /// A client that does not hold the partition yet, with the partition marked as held.
-    fn consumer_without(&self, held: &Held, isolation: Isolation) -> Result<Arc<Consumer>, Error> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A place with a client that was not given up. The one that has the partition now, if any, is.
+    pub fn place_elsewhere(
+        &self,
+        (topic, partition): (&str, PartitionId),
+        isolation: Isolation,
+        from: Option<&Arc<Consumer>>,
+    ) -> Result<Place, Error> {
+        if let Some(from) = from {
+            from.is_given_up.store(true, Ordering::Release);
+            self.clients().retain(|client| !Arc::ptr_eq(client, from));
+        }
+        let place = self.place((topic, partition), isolation)?;
+        place.consumer.look_up(topic);
+        Ok(place)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Vec<Arc<Consumer>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place with a client that does not hold the partition yet.
+    fn place(&self, (topic, partition): (&str, PartitionId), isolation: Isolation) -> Result<Place, Error> {
+        let held = (topic.to_owned(), partition);
+        let mut clients = self.clients();
         let free = clients.iter().find(|c| c.isolation == isolation && c.held().insert(held.clone()));
         if let Some(free) = free {
-            return Ok(Arc::clone(free));
+            return Ok(Place { consumer: Arc::clone(free), held });
         }
         let client = Client::new(Role::Consumer, &self.cluster.reader(isolation), None)?;
         // SAFETY: a living consumer. Its errors then wait in one queue, which `serve` empties.
         unsafe { sys::rd_kafka_poll_set_consumer(client.rk()) };
-        let held = Mutex::new(HashSet::from([held.clone()]));
-        let consumer = Arc::new(Consumer { client, isolation, held, known: Mutex::default() });
+        let consumer = Arc::new(Consumer {
+            client,
+            isolation,
+            held: Mutex::new(HashSet::from([held.clone()])),
+            known: Mutex::default(),
+            is_given_up: AtomicBool::new(false),
+        });
         clients.push(Arc::clone(&consumer));
-        Ok(consumer)
+        Ok(Place { consumer, held })
     }
 }
 
 impl Consumer {
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire)
+    }
+
+    /// Whether the client has told that a topic has this id: it tells the first that it learns, and each change.
+    pub fn has_told(&self, topic: &str, id: TopicId) -> bool {
+        self.client.events.topic_id(topic).is_some_and(|text| same_id(id, &text))
+    }
+
     fn held(&self) -> MutexGuard<'_, HashSet<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the client who leads the topic's partitions, before the round that it makes once a second.
+    /// Tells the client who leads the topic's partitions, before the round that it makes once a second. No lock is held
+    /// meanwhile: who gives a partition back needs it.
     fn look_up(&self, topic: &str) {
-        let mut known = self.known();
-        if !known.contains(topic) && self.client.look_up(topic, METADATA_PATIENCE).is_ok() {
-            known.insert(topic.to_owned());
+        if self.known().get(topic).is_some_and(|told| told.elapsed() < KNOWN_FOR) {
+            return;
+        }
+        if self.client.look_up(topic, METADATA_PATIENCE).is_ok() {
+            self.known().insert(topic.to_owned(), Instant::now());
         }
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.consumer.held().remove(&self.held);
+    }
+}
+
 impl Lease {
-    fn open(consumer: Arc<Consumer>, held: Held, wake: &Arc<Wake>) -> Result<Self, Error> {
-        let topic = cstring(&held.0)?;
+    /// Has the place's client read from an offset on.
+    pub fn begin(place: Place, wake: &Arc<Wake>, offset: i64, leader_epoch: Option<i32>) -> Result<Self, Error> {
+        // From here on a drop gives the partition back.
+        let lease = Self::open(place, wake)?;
+        let (topic, partition) = &lease.place.held;
+        let mut list = PartitionList::new();
+        list.add(topic, *partition, offset, leader_epoch)?;
+        // SAFETY: client and list live through the call, which copies the list.
+        let failure =
+            unsafe { Failure::take(sys::rd_kafka_incremental_assign(lease.place.consumer.client.rk(), list.as_ptr())) };
+        if let Some(Failure { code, text }) = failure {
+            let doing = format!("read {topic}/{partition} from offset {offset}");
+            return Err(error(&doing, code, &text, Some(topic)));
+        }
+        Ok(lease)
+    }
+
+    fn open(place: Place, wake: &Arc<Wake>) -> Result<Self, Error> {
+        let (name, partition) = (&place.held.0, place.held.1);
+        let topic = cstring(name)?;
         // SAFETY: the client lives as long as the lease; the wake-up that the callback points to as well. The queue
         // is cut off from the client's own before anything can come, and stays so through assignments.
         let queue = unsafe {
-            let queue = sys::rd_kafka_queue_get_partition(consumer.client.rk(), topic.as_ptr(), held.1);
+            let queue = sys::rd_kafka_queue_get_partition(place.consumer.client.rk(), topic.as_ptr(), partition);
             if !queue.is_null() {
                 sys::rd_kafka_queue_forward(queue, std::ptr::null_mut());
                 sys::rd_kafka_queue_cb_event_enable(queue, Some(on_news), Arc::as_ptr(wake).cast_mut().cast());
             }
             queue
         };
-        let lease = Self { consumer, queue, held, _wake: Arc::clone(wake) };
         if queue.is_null() {
-            let doing = format!("read {}/{}", lease.held.0, lease.held.1);
+            let doing = format!("read {name}/{partition}");
             return Err(Error::Unavailable { doing, found: "the client gave no queue for it".to_owned() });
         }
-        Ok(lease)
+        Ok(Self { queue, _wake: Arc::clone(wake), place })
+    }
+
+    pub fn consumer(&self) -> &Arc<Consumer> {
+        &self.place.consumer
     }
 
     /// Takes messages from the queue, up to the capacity of `into`, without waiting.
@@ -161,12 +224,13 @@ impl Lease {
 
     /// The end that the last answer of the cluster named.
     pub fn high_watermark(&self) -> Option<i64> {
-        let topic = cstring(&self.held.0).ok()?;
+        let (topic, partition) = &self.place.held;
+        let topic = cstring(topic).ok()?;
         let (mut low, mut high) = (-1, -1);
         // SAFETY: living client, and two numbers to write to.
         unsafe {
-            let rk = self.consumer.client.rk();
-            sys::rd_kafka_get_watermark_offsets(rk, topic.as_ptr(), self.held.1, &raw mut low, &raw mut high);
+            let rk = self.place.consumer.client.rk();
+            sys::rd_kafka_get_watermark_offsets(rk, topic.as_ptr(), *partition, &raw mut low, &raw mut high);
         }
         (high >= 0).then_some(high)
     }
@@ -174,21 +238,19 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let (topic, partition) = &self.place.held;
         let mut list = PartitionList::new();
         // A topic with a zero byte in its name has never been assigned.
-        let _ = list.add(&self.held.0, self.held.1, 0, None);
+        let _ = list.add(topic, *partition, 0, None);
         // SAFETY: living client and queue; the callback is taken away before what it points to may go.
         unsafe {
-            Failure::take(sys::rd_kafka_incremental_unassign(self.consumer.client.rk(), list.as_ptr()));
-            if !self.queue.is_null() {
-                sys::rd_kafka_queue_cb_event_enable(self.queue, None, std::ptr::null_mut());
-                sys::rd_kafka_queue_destroy(self.queue);
-            }
+            Failure::take(sys::rd_kafka_incremental_unassign(self.place.consumer.client.rk(), list.as_ptr()));
+            sys::rd_kafka_queue_cb_event_enable(self.queue, None, std::ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue);
         }
         // Whoever reads it next asks anew who leads it: a client that was told of a partition without a leader may not
         // hear of the next one.
-        self.consumer.known().remove(&self.held.0);
-        self.consumer.held().remove(&self.held);
+        self.place.consumer.known().remove(topic);
     }
 }
 
@@ -220,5 +282,58 @@ impl Wake {
             generation = self.changed.wait_timeout(generation, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::profile::Profile;
+    use super::*;
+
+    /// A cluster that takes connections and never answers.
+    fn silent() -> (std::net::TcpListener, Consumers) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let profile = Profile::plain(&listener.local_addr().unwrap().to_string());
+        (listener, Consumers::new(Arc::new(profile.resolve().unwrap())))
+    }
+
+    #[test]
+    fn a_partition_is_given_back_while_its_client_waits_for_an_answer() {
+        let (_listener, consumers) = silent();
+        let lease = |topic: &str| {
+            let place = consumers.place((topic, 0), Isolation::ReadCommitted).unwrap();
+            Lease::begin(place, &Arc::default(), 0, None).unwrap()
+        };
+        let (first, second) = (lease("a"), lease("b"));
+        let consumer = Arc::clone(first.consumer());
+        assert!(Arc::ptr_eq(&consumer, second.consumer()));
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let since = Instant::now();
+                consumer.look_up("c");
+                since.elapsed()
+            });
+            let since = Instant::now();
+            drop(first);
+            drop(second);
+            assert!(since.elapsed() < METADATA_PATIENCE / 2, "{:?}", since.elapsed());
+            assert!(asked.join().unwrap() >= METADATA_PATIENCE, "there was an answer, so this shows nothing");
+        });
+    }
+
+    #[test]
+    fn a_client_that_was_given_up_is_lent_to_nobody_and_goes_with_its_last_reader() {
+        let (_listener, consumers) = silent();
+        let isolation = Isolation::ReadCommitted;
+        let lost = consumers.place(("a", 0), isolation).unwrap();
+        let still_there = consumers.place(("a", 1), isolation).unwrap();
+        let from = Arc::clone(&lost.consumer);
+        assert!(Arc::ptr_eq(&from, &still_there.consumer));
+        let found = consumers.place_elsewhere(("a", 0), isolation, Some(&from)).unwrap();
+        assert!(!Arc::ptr_eq(&from, &found.consumer) && from.is_given_up() && !found.consumer.is_given_up());
+        let next = consumers.place(("b", 0), isolation).unwrap();
+        assert!(Arc::ptr_eq(&next.consumer, &found.consumer));
+        drop((lost, still_there));
+        assert_eq!(Arc::strong_count(&from), 1);
     }
 }

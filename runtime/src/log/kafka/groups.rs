@@ -54,7 +54,8 @@ impl Groups {
         for at in positions {
             list.add(&at.topic, at.partition, at.next.0, None)?;
         }
-        let group = self.writer(group)?;
+        let name = group;
+        let group = self.writer(name)?;
         let rk = group.client.rk();
         // SAFETY: client, list and queue live through the call, which copies the list; an answer that comes after the
         // queue is gone is dropped with it.
@@ -63,7 +64,14 @@ impl Groups {
             let code = sys::rd_kafka_commit_queue(rk, list.as_ptr(), queue, None, ptr::null_mut());
             let answer = if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { group.answer(queue) } else { Err(code) };
             sys::rd_kafka_queue_destroy(queue);
-            answer.map_err(|code| group.error(&doing, code))
+            answer.map_err(|code| {
+                // A client that brought no answer may have lost its way: the next call has another one. One that was
+                // refused knows why, and is told only once.
+                if group.refused().is_none() {
+                    self.writers.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+                }
+                group.error(&doing, code)
+            })
         }
     }
 

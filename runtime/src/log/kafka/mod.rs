@@ -2,7 +2,7 @@
 //!
 //! Reads by explicit assignment at explicit offsets, writes epochs as transactions, and creates topics with the
 //! settings that the runtime relies on. Never uses a consumer group to find a position, never resets one.
-//! Read `profile` for how a cluster is reached, then `writer`, then `reader`.
+//! Read `profile` for how a cluster is reached, then `writer`, then `reader`, then `stalls`.
 
 mod admin;
 mod consumers;
@@ -10,6 +10,7 @@ mod groups;
 mod native;
 pub mod profile;
 mod reader;
+mod stalls;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -21,9 +22,10 @@ use std::time::{Duration, Instant};
 use admin::{Admin, Described, OffsetOf};
 use consumers::Consumers;
 use groups::Groups;
-use native::{Client, Code, Role};
+use native::Code;
 use profile::Cluster;
 pub use profile::Profile;
+use stalls::Stalls;
 
 use super::{
     Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, Span, TimestampBounds, TopicInfo, TopicRules,
@@ -53,6 +55,7 @@ struct Shared {
     admin: Admin,
     groups: Groups,
     consumers: Consumers,
+    stalls: Stalls,
     replication: i32,
     /// What was last heard of each topic.
     topics: Mutex<HashMap<String, TopicInfo>>,
@@ -67,7 +70,7 @@ impl Kafka {
     /// [`Error::Unavailable`] where no broker answers, [`Error::Denied`] where the profile is wrong.
     pub fn connect(profile: &Profile) -> Result<Arc<Self>, Error> {
         let cluster = Arc::new(profile.resolve()?);
-        let admin = Admin::new(Client::new(Role::Producer, &cluster.admin(), None)?);
+        let admin = Admin::new(Arc::clone(&cluster))?;
         let brokers = admin.brokers(&format!("connect to Kafka at {}", cluster.bootstrap))?;
         let replication = cluster.replication.map_or(REPLICATION.min(brokers.max(1) as i32), i32::from);
         let (consumers, groups) = (Consumers::new(Arc::clone(&cluster)), Groups::new(Arc::clone(&cluster)));
@@ -76,6 +79,7 @@ impl Kafka {
             admin,
             groups,
             consumers,
+            stalls: Stalls::default(),
             replication,
             topics: Mutex::default(),
             created: Mutex::default(),

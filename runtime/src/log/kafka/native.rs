@@ -9,23 +9,56 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
 pub use sys::rd_kafka_resp_err_t as Code;
 
 use crate::log::Error;
 
-/// Handles whose destruction hangs. Past this many the process is not healthy: it ends, and nothing is lost by that.
-const DYING_MAX: u32 = 64;
+/// Destructions that hang. Past this many the process is not healthy: it ends, and nothing is lost by that.
+const HANGING_MAX: usize = 64;
+/// A destruction that takes longer than this hangs. A healthy one takes milliseconds; on a busy machine, or where many
+/// go at once, seconds.
+const HANGS_AFTER: Duration = Duration::from_secs(120);
 const ERROR_BYTES: usize = 512;
 
-static DYING: AtomicU32 = AtomicU32::new(0);
+/// When each destruction that still goes on began.
+static DYING: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
 
-/// A delivery report: outcome, topic handle, partition and offset of one message.
-pub type OnDelivery = fn(&Events, Code, *mut sys::rd_kafka_topic_t, i32, i64);
+pub type OnDelivery = fn(&Events, &Delivery<'_>);
+
+/// A delivery report: what has become of one message. Only librdkafka's callback makes one, of a living message.
+pub struct Delivery<'a>(&'a sys::rd_kafka_message_t);
+
+impl Delivery<'_> {
+    pub fn outcome(&self) -> Code {
+        self.0.err
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    pub fn offset(&self) -> i64 {
+        self.0.offset
+    }
+
+    /// Which of the producer's topic handles it was for, as a number.
+    pub fn handle(&self) -> usize {
+        self.0.rkt as usize
+    }
+
+    pub fn topic(&self) -> String {
+        if self.0.rkt.is_null() {
+            return String::new();
+        }
+        // SAFETY: the topic handle of a living message lives.
+        unsafe { text_of(sys::rd_kafka_topic_name(self.0.rkt)) }
+    }
+}
 
 /// What librdkafka's threads tell about a handle. Outlives it.
 pub struct Events {
@@ -206,9 +239,7 @@ impl Client {
             let handle = sys::rd_kafka_topic_new(self.rk, name.as_ptr(), ptr::null_mut());
             let mut code = sys::rd_kafka_metadata(self.rk, 0, handle, &raw mut metadata, millis(patience));
             if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                if (*metadata).topic_cnt > 0 {
-                    code = (*(*metadata).topics).err;
-                }
+                code = what_is_said((*metadata).topics, (*metadata).topic_cnt);
                 sys::rd_kafka_metadata_destroy(metadata);
             }
             if !handle.is_null() {
@@ -217,6 +248,21 @@ impl Client {
             code
         };
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
+    }
+
+    /// Has a producer keep to itself what it is given for these partitions, or a consumer read nothing of them.
+    ///
+    /// # Errors
+    /// It does not know one of them.
+    #[cfg(test)]
+    pub fn hold_back(&self, partitions: &PartitionList) -> Result<(), Code> {
+        // SAFETY: client and list live through the call, which writes an error for each partition.
+        unsafe {
+            let code = sys::rd_kafka_pause_partitions(self.rk, partitions.as_ptr());
+            let of_each = elements(partitions.as_ptr()).iter().map(|element| element.err);
+            let bad = std::iter::once(code).chain(of_each).find(|code| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
+            bad.map_or(Ok(()), Err)
+        }
     }
 
     /// The error that has ended this handle for good, where there is one.
@@ -250,8 +296,17 @@ fn destroy(rk: *mut sys::rd_kafka_t, events: Arc<Events>, done: Option<std::sync
     struct Handle(*mut sys::rd_kafka_t);
     // SAFETY: librdkafka's handles may be destroyed from any thread.
     unsafe impl Send for Handle {}
-    if DYING.fetch_add(1, Ordering::Relaxed) >= DYING_MAX {
-        tracing::error!("{DYING_MAX} Kafka clients hang while they close: the process ends, to be started again");
+    let begun = Instant::now();
+    let hanging = {
+        let mut dying = dying();
+        dying.push(begun);
+        hanging(&dying, begun)
+    };
+    if hanging >= HANGING_MAX {
+        let seconds = HANGS_AFTER.as_secs();
+        tracing::error!(
+            "{hanging} Kafka clients have been closing for more than {seconds} s: the process ends, to be started again"
+        );
         std::process::exit(70);
     }
     let handle = Handle(rk);
@@ -266,13 +321,57 @@ fn destroy(rk: *mut sys::rd_kafka_t, events: Arc<Events>, done: Option<std::sync
             sys::rd_kafka_destroy_flags(handle.0, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
             drop(Arc::from_raw(Arc::as_ptr(&events)));
         }
-        DYING.fetch_sub(1, Ordering::Relaxed);
+        has_died(begun);
         if let Some(done) = done {
             let _ = done.send(());
         }
     };
     if let Err(error) = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(end) {
         tracing::warn!("close a Kafka client: no thread for it: {error}; it is left behind");
+        // Nobody destroys it: it does not hang.
+        has_died(begun);
+    }
+}
+
+fn dying() -> MutexGuard<'static, Vec<Instant>> {
+    DYING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn has_died(begun: Instant) {
+    let mut dying = dying();
+    if let Some(at) = dying.iter().position(|other| *other == begun) {
+        dying.swap_remove(at);
+    }
+}
+
+/// Of the destructions that began at these moments, how many hang. However many begin in one moment, none does yet.
+fn hanging(begun: &[Instant], now: Instant) -> usize {
+    begun.iter().filter(|begun| now.saturating_duration_since(**begun) > HANGS_AFTER).count()
+}
+
+/// What a cluster says of the one topic that was asked for: its own error, or that some partition has no leader.
+///
+/// # Safety
+/// `topics` is null or points to `count` living descriptions.
+unsafe fn what_is_said(topics: *const sys::rd_kafka_metadata_topic, count: c_int) -> Code {
+    // SAFETY: the caller's promise; a topic's partitions live as long as it.
+    unsafe {
+        let Some(topic) = slice(topics, count).first() else { return Code::RD_KAFKA_RESP_ERR_NO_ERROR };
+        if topic.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return topic.err;
+        }
+        let is_led = slice(topic.partitions, topic.partition_cnt).iter().all(|partition| partition.leader >= 0);
+        if is_led { Code::RD_KAFKA_RESP_ERR_NO_ERROR } else { Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE }
+    }
+}
+
+/// # Safety
+/// `first` is null or points to `count` elements that live long enough.
+pub unsafe fn slice<'a, T>(first: *const T, count: c_int) -> &'a [T] {
+    match usize::try_from(count) {
+        // SAFETY: the caller's promise.
+        Ok(count) if count > 0 && !first.is_null() => unsafe { std::slice::from_raw_parts(first, count) },
+        _ => &[],
     }
 }
 
@@ -450,7 +549,7 @@ unsafe extern "C" fn on_delivered(
         if let (Some(events), Some(message)) = (events(opaque), message.as_ref())
             && let Some(on_delivery) = events.on_delivery
         {
-            on_delivery(events, message.err, message.rkt, message.partition, message.offset);
+            on_delivery(events, &Delivery(message));
         }
     }
 }
@@ -464,6 +563,31 @@ mod tests {
         let line = "[thrd:main]: Topic a.b changed id from AAAAAAAAAAAAAAAAAAAAAA to u8v4VWGnQzaaaaaaaaaaaa";
         assert_eq!(changed_topic(line), Some(("a.b", "u8v4VWGnQzaaaaaaaaaaaa")));
         assert_eq!(changed_topic("[thrd:main]: Topic a.b [0] Leader 1 Epoch 0"), None);
+    }
+
+    #[test]
+    fn only_what_takes_long_to_close_counts_as_hanging() {
+        let begun = Instant::now();
+        let all_at_once = vec![begun; 4 * HANGING_MAX];
+        assert_eq!(hanging(&all_at_once, begun + HANGS_AFTER), 0);
+        let later = begun + HANGS_AFTER + Duration::from_millis(1);
+        let two_kinds = [&all_at_once[..], &[later; 100]].concat();
+        assert_eq!(hanging(&two_kinds, later), all_at_once.len());
+    }
+
+    /// More of them than may hang: before, this ended the process.
+    #[test]
+    fn many_clients_that_close_in_one_moment_all_go() {
+        let settings = [("bootstrap.servers".to_owned(), "127.0.0.1:1".to_owned())];
+        let client = || Client::new(Role::Producer, &settings, None).unwrap();
+        let clients: Vec<Client> = (0..2 * HANGING_MAX).map(|_| client()).collect();
+        let events: Vec<_> = clients.iter().map(|client| Arc::downgrade(&client.events)).collect();
+        drop(clients);
+        let since = Instant::now();
+        while events.iter().any(|events| events.upgrade().is_some()) {
+            assert!(since.elapsed() < Duration::from_secs(60), "a client does not go");
+            std::thread::yield_now();
+        }
     }
 
     #[test]

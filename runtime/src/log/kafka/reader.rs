@@ -5,6 +5,7 @@
 //! not asked for: there is no reset.
 
 use std::ffi::{c_char, c_void};
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,8 +15,9 @@ use rdkafka::bindings as sys;
 
 use super::Shared;
 use super::admin::{self, OffsetOf};
-use super::consumers::{Lease, Wake};
+use super::consumers::{Consumer, Lease, Wake};
 use super::native::{self, Code};
+use super::stalls::{Watched, Word};
 use crate::log::{Assignment, Budget, Error, Isolation, Reader};
 use crate::model::{PartitionBatch, PartitionId, TopicId};
 
@@ -34,6 +36,8 @@ pub struct KafkaReader {
 
 struct Cursor {
     lease: Lease,
+    /// How others see whether it stands still.
+    watched: Arc<Watched>,
     topic: String,
     id: TopicId,
     partition: PartitionId,
@@ -81,6 +85,7 @@ impl KafkaReader {
             if cursor.paused {
                 continue;
             }
+            cursor.obey(&self.shared, &self.wake)?;
             match cursor.read(&self.shared, &mut self.messages, budget, into)? {
                 Look::Records => {
                     self.turn = i + 1;
@@ -95,6 +100,12 @@ impl KafkaReader {
 
     fn cursor(&self, topic: &str, partition: PartitionId) -> Option<&Cursor> {
         self.cursors.iter().find(|cursor| cursor.partition == partition && cursor.topic == topic)
+    }
+
+    /// The client that brings the partition at this place of the assignment.
+    #[cfg(test)]
+    pub fn consumer_of(&self, at: usize) -> &Arc<Consumer> {
+        self.cursors[at].lease.consumer()
     }
 
     /// Every topic is the one that is meant, and has the partition.
@@ -129,7 +140,9 @@ impl Reader for KafkaReader {
                 return Err(self.shared.out_of_range(&at.topic, at.partition, at.offset));
             }
             let lease = self.shared.consumers.lease(at, self.isolation, &self.wake)?;
-            self.cursors.push(Cursor::new(at, lease));
+            let (shared, consumer) = (&self.shared, lease.consumer());
+            let watched = shared.stalls.watch(shared, at, self.isolation, &self.wake, consumer);
+            self.cursors.push(Cursor::new(at, lease, watched));
         }
         Ok(())
     }
@@ -154,8 +167,12 @@ impl Reader for KafkaReader {
                 Look::Moved => return Ok(false),
                 Look::Nothing => {}
             }
-            if let Some(cursor) = self.cursors.first() {
-                cursor.lease.consumer.client.hear(|_| ());
+            let mut heard: Option<&Arc<Consumer>> = None;
+            for consumer in self.cursors.iter().map(|cursor| cursor.lease.consumer()) {
+                if heard.is_none_or(|heard| !Arc::ptr_eq(heard, consumer)) {
+                    consumer.client.hear(|_| ());
+                    heard = Some(consumer);
+                }
             }
             if !self.wake.wait(seen, deadline) {
                 return Ok(false);
@@ -169,11 +186,14 @@ impl Reader for KafkaReader {
 
     fn end(&self, topic: &str, partition: PartitionId) -> Option<i64> {
         let cursor = self.cursor(topic, partition)?;
-        if cursor.at_end && cursor.waiting() == 0 {
+        // The client's own word is that of its last fetch, which may be long ago: what the cluster said when it was
+        // asked counts as well.
+        let asked = cursor.watched.end();
+        if cursor.at_end && cursor.waiting() == 0 && asked.is_none_or(|end| end <= cursor.position) {
             return Some(cursor.position);
         }
         // Not at the end as far as it has heard: there is at least something before it.
-        cursor.lease.high_watermark().map(|high| high.max(cursor.position + 1))
+        cursor.lease.high_watermark().max(asked).map(|end| end.max(cursor.position + 1))
     }
 
     fn leader_epoch(&self, topic: &str, partition: PartitionId) -> Option<i32> {
@@ -182,9 +202,10 @@ impl Reader for KafkaReader {
 }
 
 impl Cursor {
-    fn new(at: &Assignment, lease: Lease) -> Self {
+    fn new(at: &Assignment, lease: Lease, watched: Arc<Watched>) -> Self {
         Self {
             lease,
+            watched,
             topic: at.topic.clone(),
             id: at.id,
             partition: at.partition,
@@ -198,6 +219,21 @@ impl Cursor {
             end_told: None,
             // Changes before the assignment are looked at too: the client may have known an older topic.
             changes_seen: 0,
+        }
+    }
+
+    /// Does what whoever watches asks for: lets another client read on, or looks whether the topic is still the same.
+    fn obey(&mut self, shared: &Shared, wake: &Arc<Wake>) -> Result<(), Error> {
+        match self.watched.word() {
+            None => Ok(()),
+            Some(Word::Check) => shared.check_topic(&self.topic, self.id),
+            Some(Word::Move(place)) => {
+                // What waits in the old queue is brought again, what was taken from it is not.
+                self.lease = Lease::begin(place, wake, self.watched.next(), self.leader_epoch)?;
+                self.watched.moved(self.lease.consumer());
+                (self.at_end, self.failed, self.changes_seen) = (false, None, 0);
+                Ok(())
+            }
         }
     }
 
@@ -236,6 +272,9 @@ impl Cursor {
         self.ahead.clear();
         self.taken = 0;
         self.lease.take(&mut messages.0);
+        if messages.0.is_empty() {
+            return self.watched.looked();
+        }
         for &message in &messages.0 {
             // SAFETY: lent to us until they are given back below.
             let (message, pointer) = unsafe { (&*message, message) };
@@ -261,6 +300,10 @@ impl Cursor {
         }
         // The end may have been told behind records: then the position goes there once they were handed out.
         self.end_told = messages.0.iter().rev().take_while(|&&m| !is_record(m)).find_map(|&m| end_of(m));
+        let behind_last = self.ahead.offsets.last().map(|last| last + 1);
+        if let Some(next) = self.end_told.max(behind_last) {
+            self.watched.came(next);
+        }
         messages.give_back();
     }
 
@@ -290,7 +333,7 @@ impl Cursor {
     /// The client has heard that the topic was made again, and reads the new one at the old one's offsets: nothing
     /// of that may be shown.
     fn check_identity(&mut self, shared: &Shared) -> Result<(), Error> {
-        let events = &self.lease.consumer.client.events;
+        let events = &self.lease.consumer().client.events;
         let changes = events.topic_changes.load(Ordering::Acquire);
         if changes == self.changes_seen {
             return Ok(());
@@ -356,31 +399,32 @@ unsafe fn push(batch: &mut PartitionBatch, message: &sys::rd_kafka_message_t, po
         let mut headers = ptr::null_mut();
         let found = sys::rd_kafka_message_headers(pointer, &raw mut headers);
         if found == Code::RD_KAFKA_RESP_ERR_NO_ERROR && !headers.is_null() {
-            batch.push_with_headers(message.offset, timestamp, key, value, HeadersOf { headers, next: 0 });
+            let headers = HeadersOf { headers, next: 0, message: PhantomData };
+            batch.push_with_headers(message.offset, timestamp, key, value, headers);
         } else {
             batch.push(message.offset, timestamp, key, value);
         }
     }
 }
 
-/// The headers of one living message.
-struct HeadersOf {
+/// The headers of one message; what it gives lives as long as that.
+struct HeadersOf<'m> {
     headers: *mut sys::rd_kafka_headers_t,
     next: usize,
+    message: PhantomData<&'m sys::rd_kafka_message_t>,
 }
 
-impl Iterator for HeadersOf {
-    type Item = (&'static [u8], Option<&'static [u8]>);
+impl<'m> Iterator for HeadersOf<'m> {
+    type Item = (&'m [u8], Option<&'m [u8]>);
 
-    /// What it gives lives only as long as the message: `push` copies it at once.
     fn next(&mut self) -> Option<Self::Item> {
         let (mut name, mut value, mut len): (*const c_char, *const c_void, usize) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: the headers live as long as their message, which outlives this.
+        // SAFETY: headers, names and values live as long as their message, which `'m` stands for.
         unsafe {
             let (name_at, value_at) = (&raw mut name, &raw mut value);
             let found = sys::rd_kafka_header_get_all(self.headers, self.next, name_at, value_at, &raw mut len);
             self.next += 1;
-            (found == Code::RD_KAFKA_RESP_ERR_NO_ERROR)
+            (found == Code::RD_KAFKA_RESP_ERR_NO_ERROR && !name.is_null())
                 .then(|| (std::ffi::CStr::from_ptr(name).to_bytes(), bytes(value.cast_mut(), len)))
         }
     }

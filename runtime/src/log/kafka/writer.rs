@@ -15,7 +15,7 @@ use rdkafka::bindings as sys;
 
 use super::Shared;
 use super::admin;
-use super::native::{self, Client, Code, Deliveries, Events, Failure, Role, cstring, text_of};
+use super::native::{self, Client, Code, Deliveries, Delivery, Events, Failure, Role, cstring};
 use super::profile::BATCH_BYTES;
 use crate::env::{Bug, bug, failpoint};
 use crate::log::{CommitOutcome, Error, Outlet, TopicRules, Writer, record_bytes, too_large};
@@ -83,8 +83,13 @@ impl KafkaWriter {
             let Some(Failure { code, text }) = failure else {
                 failpoint("kafka-after-init");
                 let producer = Producer::new(client, shared.cluster.transaction_timeout);
-                let transactional_id = transactional_id.to_owned();
-                return Ok(Self { shared, transactional_id, producer, phase: Phase::Idle, placed: Vec::new() });
+                return Ok(Self {
+                    shared,
+                    transactional_id: transactional_id.to_owned(),
+                    producer,
+                    phase: Phase::Idle,
+                    placed: Vec::new(),
+                });
             };
             if is_fenced(code) {
                 return Err(Error::Fenced { transactional_id: transactional_id.to_owned() });
@@ -331,8 +336,12 @@ impl Producer {
         shared.topic(name)?;
         self.open_topic(shared, name)?;
         // Where there is no answer the write says so.
-        let _ = self.client.look_up(name, self.patience);
+        let _ = self.look_up(name);
         Ok(())
+    }
+
+    fn look_up(&self, topic: &str) -> Result<(), Code> {
+        self.client.look_up(topic, self.patience)
     }
 
     fn open_topic(&mut self, shared: &Shared, name: &str) -> Result<(), Error> {
@@ -594,19 +603,18 @@ fn was_purged(code: Code) -> bool {
     matches!(code, Code::RD_KAFKA_RESP_ERR__PURGE_QUEUE | Code::RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
 }
 
-fn on_delivery(events: &Events, code: Code, topic: *mut sys::rd_kafka_topic_t, partition: i32, offset: i64) {
+fn on_delivery(events: &Events, delivery: &Delivery<'_>) {
     let mut deliveries = events.deliveries();
     deliveries.outstanding = deliveries.outstanding.saturating_sub(1);
+    let (code, partition, offset) = (delivery.outcome(), delivery.partition(), delivery.offset());
     if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
         // What was purged for another's sake says nothing of the reason, and may be told first.
         if deliveries.failed.as_ref().is_none_or(|(before, ..)| was_purged(*before) && !was_purged(code)) {
-            // SAFETY: the report's topic handle lives during the callback.
-            let name = unsafe { text_of(sys::rd_kafka_topic_name(topic)) };
-            deliveries.failed = Some((code, name, partition));
+            deliveries.failed = Some((code, delivery.topic(), partition));
         }
         return;
     }
-    let handle = topic as usize;
+    let handle = delivery.handle();
     match deliveries.first.iter_mut().find(|(of, p, _)| *of == handle && *p == partition) {
         Some((_, _, first)) => *first = (*first).min(offset),
         None => deliveries.first.push((handle, partition, offset)),

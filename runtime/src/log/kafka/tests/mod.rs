@@ -5,6 +5,7 @@
 mod conform;
 mod leaders;
 mod security;
+mod stalls;
 mod transactions;
 
 use std::sync::Arc;
