@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rocksdb::WriteBatch;
 
@@ -32,32 +32,52 @@ pub enum Marker {
     None,
 }
 
-/// The append lock, and whether the store may still be written to.
+/// The append lock, and why the store may not be written to for the moment.
 #[derive(Default)]
 pub struct Appending {
-    lock: Mutex<()>,
+    lock: Mutex<Option<Trouble>>,
     broken: AtomicBool,
+}
+
+/// A write has failed: whether it is on the disk only opening the store again can tell, so nothing is written before.
+pub struct Trouble {
+    pub why: String,
+    /// `Clock::elapsed` at which opening it is tried again; none: it cannot help.
+    pub again_at: Option<Duration>,
 }
 
 /// Proof that the append lock is held.
 pub struct Append<'a> {
-    _guard: MutexGuard<'a, ()>,
+    trouble: MutexGuard<'a, Option<Trouble>>,
     broken: &'a AtomicBool,
     batch: WriteBatch,
     ends: Vec<(Arc<Topic>, PartitionId, Bounds)>,
 }
 
 impl Appending {
-    /// # Errors
-    /// [`Error::Storage`] after a write that failed: whether it is on the disk, only the next start can tell.
-    pub fn lock(&self) -> Result<Append<'_>, Error> {
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.broken.load(Ordering::Relaxed) {
-            let found = "an earlier write failed and may or may not be on the disk: restart this process, which \
-                         reads what is there";
-            return Err(Error::Storage { doing: "write to the log".to_owned(), found: found.to_owned() });
+    /// `mend` is given the trouble that there is, if any, and takes it away or says why it stays.
+    pub fn lock(&self, mend: impl FnOnce(&mut Option<Trouble>) -> Result<(), Error>) -> Result<Append<'_>, Error> {
+        let mut trouble = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_some() {
+            mend(&mut trouble)?;
+            self.broken.store(false, Ordering::Relaxed);
         }
-        Ok(Append { _guard: guard, broken: &self.broken, batch: WriteBatch::default(), ends: Vec::new() })
+        Ok(Append { trouble, broken: &self.broken, batch: WriteBatch::default(), ends: Vec::new() })
+    }
+
+    /// For those who write without giving offsets, and without the lock.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+impl Trouble {
+    pub fn error(&self) -> Error {
+        let found = match self.again_at {
+            Some(_) => format!("an earlier write failed, and opening the log again is tried each second: {}", self.why),
+            None => format!("the log has lost records that it had taken; restart this process to go on: {}", self.why),
+        };
+        Error::Storage { doing: "write to the log".to_owned(), found }
     }
 }
 
@@ -108,13 +128,14 @@ impl Append<'_> {
 
     /// Makes everything durable and moves the ends; `show` then decides what readers see, still under the lock.
     pub fn write(
-        self,
+        mut self,
         store: &Store,
         doing: &dyn Fn() -> String,
         show: impl FnOnce(&[(Arc<Topic>, PartitionId, Bounds)]),
     ) -> Result<(), Error> {
         if let Err(error) = store.write(self.batch, doing) {
             self.broken.store(true, Ordering::Relaxed);
+            *self.trouble = Some(Trouble { why: error.to_string(), again_at: Some(Duration::ZERO) });
             return Err(error);
         }
         for (topic, id, bounds) in &self.ends {

@@ -16,6 +16,7 @@ use super::Shared;
 use super::append::index_entry;
 use super::batch::{self, FULL, Sealed};
 use super::reader::unpack;
+use super::store::Store;
 use super::topics::Topic;
 use crate::log::{Cleanup, Error};
 use crate::model::{PartitionBatch, PartitionId};
@@ -88,9 +89,10 @@ pub fn compact(shared: &Shared, topic: &Topic) -> Result<(), Error> {
         return Ok(());
     }
     topic.dirty_bytes.store(0, Ordering::Relaxed);
+    let store = shared.store();
     let mut kept_bytes = 0;
     for id in 0..topic.partitions.len() {
-        kept_bytes += Pass::new(shared, topic, id as PartitionId)?.run()?;
+        kept_bytes += Pass::new(shared, &store, topic, id as PartitionId)?.run()?;
     }
     topic.clean_bytes.store(kept_bytes, Ordering::Relaxed);
     Ok(())
@@ -99,6 +101,7 @@ pub fn compact(shared: &Shared, topic: &Topic) -> Result<(), Error> {
 /// One run over one partition.
 struct Pass<'a> {
     shared: &'a Shared,
+    store: &'a Store,
     topic: &'a Topic,
     partition: PartitionId,
     start: i64,
@@ -113,10 +116,11 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(shared: &'a Shared, topic: &'a Topic, partition: PartitionId) -> Result<Self, Error> {
+    fn new(shared: &'a Shared, store: &'a Store, topic: &'a Topic, partition: PartitionId) -> Result<Self, Error> {
         let found = topic.partition(partition)?;
         Ok(Self {
             shared,
+            store,
             topic,
             partition,
             start: found.bounds().start,
@@ -150,7 +154,7 @@ impl<'a> Pass<'a> {
         &mut self,
         mut visit: impl FnMut(&mut Self, i64, &PartitionBatch, i64) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut scan = self.shared.store.scan(self.topic.place(self.partition), self.start, self.end);
+        let mut scan = self.store.scan(self.topic.place(self.partition), self.start, self.end)?;
         let mut batch = PartitionBatch::default();
         while let Some((last, _)) = scan.current()? {
             let until_ms = unpack(self.topic, self.partition, &scan, last, &mut batch)?;
@@ -203,6 +207,10 @@ impl<'a> Pass<'a> {
         self.kept.clear();
         self.kept_until_ms = 0;
         let doing = || format!("compact {}/{}", self.topic.name(), self.partition);
-        self.shared.store.write(std::mem::take(&mut self.write), &doing)
+        if self.shared.appending.is_broken() {
+            let found = "an earlier write to the log failed".to_owned();
+            return Err(Error::Storage { doing: doing(), found });
+        }
+        self.store.write(std::mem::take(&mut self.write), &doing)
     }
 }

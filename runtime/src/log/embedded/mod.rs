@@ -3,6 +3,7 @@
 //! The default of `forebay dev`. It survives `kill -9`, is for one process, and speaks no Kafka protocol.
 //! It does not flatter: an epoch burns a marker offset in each partition it touched, an aborted one the
 //! offsets of its records, compaction leaves gaps, and [`Harsh`] shows what a cluster does on a bad day.
+//! After a write that failed (a full disk) it is opened again by itself, which tells what is on the disk.
 //! Read `keys` and `batch` for what is stored, then `append`, `writer`, `reader`.
 
 mod append;
@@ -19,10 +20,10 @@ mod writer;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use append::{Addition, Appending, Marker, News};
+use append::{Addition, Append, Appending, Marker, News, Trouble};
 use compaction::Compactor;
 use harsh::Hardship;
 use keys::Bounds;
@@ -36,7 +37,11 @@ use super::{
     Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer,
 };
 use crate::env::{Clock, SystemClock};
+use crate::error::Kind;
 use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId};
+
+/// After a write that failed.
+const OPEN_AGAIN_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub struct Settings {
@@ -76,7 +81,8 @@ pub struct Embedded {
 
 /// What readers, writers and the log itself hold together.
 struct Shared {
-    store: Store,
+    /// Written to only to open it again, under the append lock. Nobody who holds it waits for the append lock.
+    store: RwLock<Store>,
     topics: Topics,
     owners: Owners,
     appending: Appending,
@@ -98,7 +104,7 @@ impl Embedded {
         let topics = Topics::load(&store)?;
         let (requests, inbox) = compaction::requests();
         let shared = Arc::new(Shared {
-            store,
+            store: RwLock::new(store),
             topics,
             owners: Owners::default(),
             appending: Appending::default(),
@@ -141,6 +147,44 @@ impl Drop for Embedded {
 }
 
 impl Shared {
+    fn store(&self) -> RwLockReadGuard<'_, Store> {
+        // Whoever panicked while opening it left it open or closed.
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The append lock over a store that may be written to: after a write that failed it is opened again first.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] while that does not work. Nothing was written.
+    fn append(&self) -> Result<Append<'_>, Error> {
+        self.appending.lock(|trouble| self.mend(trouble))
+    }
+
+    /// Under the append lock: nothing is written meanwhile.
+    fn mend(&self, trouble: &mut Option<Trouble>) -> Result<(), Error> {
+        let Some(found) = trouble else { return Ok(()) };
+        let now = self.clock.elapsed();
+        if found.again_at.is_none_or(|at| now < at) {
+            return Err(found.error());
+        }
+        if let Err(error) = self.open_again() {
+            found.why = error.to_string();
+            found.again_at = (error.kind() != Kind::Corrupt).then_some(now + OPEN_AGAIN_EVERY);
+            return Err(found.error());
+        }
+        tracing::info!("the log is open again, after: {}", found.why);
+        *trouble = None;
+        self.news.announce();
+        Ok(())
+    }
+
+    fn open_again(&self) -> Result<(), Error> {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        store.check_room()?;
+        store.open_again()?;
+        self.topics.adopt(&store)
+    }
+
     fn now_ms(&self) -> i64 {
         self.clock.now().div_euclid(1_000_000)
     }
@@ -173,13 +217,13 @@ impl Shared {
         topic.partition(partition)?;
         writer::check_records(&topic, records)?;
         let batches = writer::seal_all(records, self.now_ms());
-        let mut append = self.appending.lock()?;
+        let mut append = self.append()?;
         if topic.is_deleted() {
             return Err(self.topics.gone(&topic));
         }
         let addition = Addition { topic: topic.clone(), partition, records: records.len() as u64, batches };
         let first = append.add(addition, Marker::None)?;
-        append.write(&self.store, &|| format!("write to {}/{partition}", topic.name()), |ends| {
+        append.write(&self.store(), &|| format!("write to {}/{partition}", topic.name()), |ends| {
             self.show(None, ends);
         })?;
         Ok(first)
@@ -188,7 +232,7 @@ impl Shared {
     fn remove_topic(&self, topic: &Topic) -> Result<(), Error> {
         let doing = || format!("delete topic {}", topic.name());
         let _removal = topic.removal.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut append = self.appending.lock()?;
+        let mut append = self.append()?;
         if topic.is_deleted() {
             return Err(Error::UnknownTopic(topic.name().to_owned()));
         }
@@ -197,9 +241,9 @@ impl Shared {
             append.delete_range(&from, &to);
         }
         // Before the lock is free again: nothing may be appended behind the range that was deleted.
-        append.write(&self.store, &doing, |_| self.topics.remove(topic))?;
+        append.write(&self.store(), &doing, |_| self.topics.remove(topic))?;
         for (from, to) in keys::of_topic(topic.info.id) {
-            self.store.drop_files(&from, &to);
+            self.store().drop_files(&from, &to);
         }
         Ok(())
     }
@@ -208,7 +252,7 @@ impl Shared {
         let doing = || format!("truncate {}/{id} before offset {offset}", topic.name());
         let _removal = topic.removal.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = topic.partition(id)?;
-        let mut append = self.appending.lock()?;
+        let mut append = self.append()?;
         let (bounds, stable) = (partition.bounds(), partition.stable());
         if offset <= bounds.start {
             return Ok(());
@@ -220,7 +264,8 @@ impl Shared {
             return Err(self.topics.gone(topic));
         }
         let place = topic.place(id);
-        let mut scan = self.store.scan(place, 0, offset);
+        let store = self.store();
+        let mut scan = store.scan(place, 0, offset)?;
         while let Some((last, _)) = scan.current()? {
             // One by one: a range tombstone for each truncation would slow down every later read.
             append.delete(&place.index(last));
@@ -228,17 +273,17 @@ impl Shared {
             scan.advance();
         }
         append.set_bounds(topic.clone(), id, Bounds { start: offset, ..bounds });
-        append.write(&self.store, &doing, |_| ())
+        append.write(&store, &doing, |_| ())
     }
 }
 
 impl Log for Embedded {
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo, Error> {
-        let mut append = self.shared.appending.lock()?;
+        let mut append = self.shared.append()?;
         self.shared.topics.check_new(spec)?;
         let info = TopicInfo { id: TopicId::random(), spec: spec.clone(), timestamps: TimestampBounds::default() };
         append.put(&keys::topic(&spec.name), &keys::topic_to_bytes(&info)?);
-        append.write(&self.shared.store, &|| format!("create topic {}", spec.name), |_| {
+        append.write(&self.shared.store(), &|| format!("create topic {}", spec.name), |_| {
             self.shared.topics.insert(info.clone());
         })?;
         Ok(info)
@@ -273,7 +318,7 @@ impl Log for Embedded {
 
     fn offset_for_timestamp(&self, topic: &str, partition: PartitionId, timestamp_ms: i64) -> Result<i64, Error> {
         let topic = self.shared.topics.get(topic)?;
-        reader::offset_for_timestamp(&self.shared.store, &topic, partition, timestamp_ms)
+        reader::offset_for_timestamp(&self.shared.store(), &topic, partition, timestamp_ms)
     }
 
     fn delete_records(&self, topic: &str, partition: PartitionId, offset: i64) -> Result<(), Error> {

@@ -163,7 +163,7 @@ impl Cursor {
         into.partition = self.partition;
         into.topic.clear();
         into.topic.push_str(self.topic.name());
-        self.fill(&shared.store, end, budget, into).inspect_err(|_| into.clear())?;
+        self.fill(&shared.store(), end, budget, into).inspect_err(|_| into.clear())?;
         Ok(if into.is_empty() { Look::Gap } else { Look::Records })
     }
 
@@ -172,7 +172,7 @@ impl Cursor {
         if !self.hand_out(budget, into) {
             return Ok(());
         }
-        let mut scan = store.scan(self.topic.place(self.partition), self.position, end);
+        let mut scan = store.scan(self.topic.place(self.partition), self.position, end)?;
         while let Some((last, entry)) = scan.current()? {
             let used = batch::byte_len(into);
             let full = into.len() >= budget.max_records || used >= budget.max_bytes;
@@ -261,7 +261,7 @@ pub fn unpack(
 
 pub fn offset_for_timestamp(store: &Store, topic: &Topic, id: PartitionId, timestamp_ms: i64) -> Result<i64, Error> {
     let Bounds { start, end } = topic.partition(id)?.bounds();
-    let mut scan = store.scan(topic.place(id), start, end);
+    let mut scan = store.scan(topic.place(id), start, end)?;
     while let Some((last, entry)) = scan.current()? {
         if entry.max_timestamp_ms >= timestamp_ms {
             let mut batch = PartitionBatch::default();

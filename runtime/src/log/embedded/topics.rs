@@ -45,6 +45,13 @@ impl Partition {
     pub fn stable(&self) -> i64 {
         self.stable.load(Ordering::Acquire)
     }
+
+    fn become_as(&self, other: &Self) {
+        let Bounds { start, end } = other.bounds();
+        self.start.store(start, Ordering::Release);
+        self.end.store(end, Ordering::Release);
+        self.stable.store(end, Ordering::Release);
+    }
 }
 
 impl Topic {
@@ -110,6 +117,34 @@ impl Topics {
         Ok(Self(RwLock::new(topics)))
     }
 
+    /// Takes what the store holds for what is so: it was opened again after a write that failed, and that write may be
+    /// in it. Whoever holds a topic goes on with it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where something is gone that had been taken: nothing is changed then.
+    pub fn adopt(&self, store: &Store) -> Result<(), Error> {
+        let found = Self::load(store)?.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let same = |topic: &Arc<Topic>| found.get(topic.name()).filter(|other| other.info.id == topic.info.id);
+        for topic in topics.values() {
+            if let Some(other) = same(topic) {
+                check_kept(topic, other)?;
+            }
+        }
+        for topic in topics.values() {
+            match same(topic) {
+                Some(other) => topic.partitions.iter().zip(&other.partitions).for_each(|(old, new)| old.become_as(new)),
+                // Its deletion is what had failed.
+                None => topic.deleted.store(true, Ordering::Release),
+            }
+        }
+        topics.retain(|_, topic| !topic.is_deleted());
+        for (name, topic) in found {
+            topics.entry(name).or_insert(topic);
+        }
+        Ok(())
+    }
+
     pub fn get(&self, name: &str) -> Result<Arc<Topic>, Error> {
         let topics = self.0.read().unwrap_or_else(PoisonError::into_inner);
         topics.get(name).cloned().ok_or_else(|| Error::UnknownTopic(name.to_owned()))
@@ -156,6 +191,19 @@ impl Topics {
     }
 }
 
+/// Offsets that were given away are not given away again.
+fn check_kept(before: &Topic, now: &Topic) -> Result<(), Error> {
+    for (id, (old, new)) in before.partitions.iter().zip(&now.partitions).enumerate() {
+        let (old, new) = (old.bounds(), new.bounds());
+        if new.end < old.end || new.start < old.start {
+            let (Bounds { start, end }, Bounds { start: from, end: to }) = (old, new);
+            let found = format!("it held offsets {start} to {end}, and holds {from} to {to} now");
+            return Err(corrupt(format!("open {}/{id} again", before.name()), found));
+        }
+    }
+    Ok(())
+}
+
 fn load_bounds(store: &Store, topic: &Topic, id: PartitionId, partition: &Partition) -> Result<(), Error> {
     let doing = || format!("read the bounds of {}/{id}", topic.name());
     // A partition that nothing was ever appended to has none.
@@ -170,7 +218,7 @@ fn load_bounds(store: &Store, topic: &Topic, id: PartitionId, partition: &Partit
 fn stored_bytes(store: &Store, topic: &Topic) -> Result<u64, Error> {
     let mut bytes = 0;
     for id in 0..topic.info.spec.partitions {
-        let mut scan = store.scan(topic.place(id as PartitionId), 0, i64::MAX);
+        let mut scan = store.scan(topic.place(id as PartitionId), 0, i64::MAX)?;
         while let Some((_, entry)) = scan.current()? {
             bytes += u64::from(entry.bytes);
             scan.advance();

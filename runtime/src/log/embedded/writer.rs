@@ -70,15 +70,16 @@ impl EmbeddedWriter {
         let doing = || format!("take over {transactional_id}");
         let owner = shared.owners.get(transactional_id);
         let producer_epoch = {
-            let mut append = shared.appending.lock()?;
+            let mut append = shared.append()?;
             let mut state = lock(&owner);
             let key = keys::owner(transactional_id);
-            let stored = shared.store.get(&key, &doing)?;
+            let store = shared.store();
+            let stored = store.get(&key, &doing)?;
             let stored = stored.map(|bytes| keys::number_from_bytes(&bytes)).transpose();
             let producer_epoch = 1 + stored.map_err(|found| corrupt(doing(), found))?.unwrap_or_default();
             append.put(&key, &keys::number_to_bytes(producer_epoch));
             finish_predecessor(&shared, &mut state, &mut append)?;
-            append.write(&shared.store, &doing, |ends| shared.show(Some(transactional_id), ends))?;
+            append.write(&store, &doing, |ends| shared.show(Some(transactional_id), ends))?;
             state.producer_epoch = producer_epoch;
             producer_epoch
         };
@@ -143,7 +144,7 @@ impl EmbeddedWriter {
 
     fn write_epoch(&mut self, additions: Vec<Addition>) -> Result<CommitOutcome, Error> {
         let shared = &self.shared;
-        let mut append = match shared.appending.lock() {
+        let mut append = match shared.append() {
             Ok(append) => append,
             Err(error) => return Ok(CommitOutcome::Indefinite(error)),
         };
@@ -159,7 +160,7 @@ impl EmbeddedWriter {
             placed.push((topic, partition, append.add(addition, Marker::Burnt)?));
         }
         let doing = || format!("commit an epoch as {}", self.transactional_id);
-        let written = append.write(&shared.store, &doing, |ends| shared.show(Some(&self.transactional_id), ends));
+        let written = append.write(&shared.store(), &doing, |ends| shared.show(Some(&self.transactional_id), ends));
         drop(owner);
         Ok(match written {
             Ok(()) => {
@@ -173,12 +174,12 @@ impl EmbeddedWriter {
     /// Gives the offsets of the open epoch away for nothing.
     fn burn_open(&self) -> Result<(), Error> {
         let doing = || format!("abort an epoch as {}", self.transactional_id);
-        let mut append = self.shared.appending.lock()?;
+        let mut append = self.shared.append()?;
         let mut owner = self.own()?;
         for touched in owner.open.drain(..).filter(|touched| !touched.topic.is_deleted()) {
             append.add(touched.burnt(), Marker::Burnt)?;
         }
-        append.write(&self.shared.store, &doing, |ends| self.shared.show(Some(&self.transactional_id), ends))
+        append.write(&self.shared.store(), &doing, |ends| self.shared.show(Some(&self.transactional_id), ends))
     }
 
     /// Test mode: a commit whose outcome is kept from the caller.

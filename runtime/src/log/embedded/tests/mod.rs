@@ -3,6 +3,7 @@
 mod conform;
 mod harsh;
 mod kill;
+mod trouble;
 
 use std::path::Path;
 
@@ -61,7 +62,7 @@ fn the_producer_epoch_of_an_id_rises_across_restarts() {
     for expected in 1..4 {
         let log = open(dir.path());
         drop(log.writer("id").unwrap());
-        let stored = log.shared.store.get(&keys::owner("id"), &String::new).unwrap().unwrap();
+        let stored = log.shared.store().get(&keys::owner("id"), &String::new).unwrap().unwrap().to_vec();
         assert_eq!(keys::number_from_bytes(&stored), Ok(expected));
     }
 }
@@ -168,7 +169,8 @@ fn a_compacted_topic_is_compacted_when_enough_has_gathered() {
     // Joins the thread, so that what was asked for has been done.
     let shared = log.shared.clone();
     drop(log);
-    let left = shared.store.scan(shared.topics.get("t").unwrap().place(0), 0, 1_000);
+    let store = shared.store();
+    let left = store.scan(shared.topics.get("t").unwrap().place(0), 0, 1_000).unwrap();
     let (_, first) = left.current().unwrap().unwrap();
     assert_eq!(first.records, 1, "nothing was merged");
     assert!(shared.topics.get("t").unwrap().clean_bytes.load(Ordering::Relaxed) > 0);
