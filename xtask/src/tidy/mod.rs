@@ -1,8 +1,9 @@
 //! `cargo xtask tidy`: the rules of the tree that no compiler checks.
 //!
 //! Reads files, never changes one. Every finding names the place and what to do about it.
-//! `layers` knows which module may use which, `confined` which crates stop where; `text` looks at lines; `source` tells code from comment.
+//! `layers` knows which module may use which, `circles` which files of a folder do, `confined` which crates stop where; `text` looks at lines; `source` tells code from comment.
 
+mod circles;
 mod confined;
 mod layers;
 mod source;
@@ -25,16 +26,19 @@ pub fn run(root: &Path) -> Result<(), String> {
     let files = tracked(root)?;
     let mut findings = Vec::new();
     let mut edges = layers::Edges::default();
+    let mut circles = circles::Circles::default();
     for path in &files {
         // Golden files and other bytes that are no text have no lines to look at.
         let Ok(content) = std::fs::read_to_string(root.join(path)) else { continue };
         text::check(path, &content, &mut findings);
         if let Ok(inside) = path.strip_prefix("runtime/src") {
             edges.read(path, inside, &content);
+            circles.read(inside, &content);
             confined::check(path, inside, &content, &mut findings);
         }
     }
     edges.check(&mut findings);
+    circles.check(&mut findings);
     if findings.is_empty() {
         println!("tidy: {} files, {} edges between modules, nothing to say", files.len(), edges.len());
         return Ok(());
