@@ -1,11 +1,12 @@
 //! The cache of committed values, absent ones too: the hot set of a task in memory.
 //!
-//! Owns at most a given number of bytes. Evicts by CLOCK with a small count per entry, so that a key
+//! Owns at most its part of the process's budget, in bytes. Evicts by CLOCK with a small count per entry, so that a key
 //! seen once (a scan, a migration) leaves before a key that was read again. A hit allocates nothing.
 //! Never holds anything uncommitted.
 
 use hashbrown::HashTable;
 
+use super::budget::CachePart;
 use super::tagged::Tagged;
 
 /// What an entry costs besides its key and value: slot, table, allocator.
@@ -19,7 +20,7 @@ pub(super) struct Cache {
     free: Vec<u32>,
     hand: usize,
     bytes: usize,
-    max_bytes: usize,
+    part: CachePart,
 }
 
 /// `bytes` is the key, then the value at rest (no bytes: the key is known to be absent).
@@ -34,8 +35,8 @@ struct Slot {
 }
 
 impl Cache {
-    pub(super) fn new(max_bytes: usize) -> Self {
-        Self { table: HashTable::new(), slots: Vec::new(), free: Vec::new(), hand: 0, bytes: 0, max_bytes }
+    pub(super) fn new(part: CachePart) -> Self {
+        Self { table: HashTable::new(), slots: Vec::new(), free: Vec::new(), hand: 0, bytes: 0, part }
     }
 
     pub(super) fn byte_len(&self) -> usize {
@@ -78,7 +79,7 @@ impl Cache {
     pub(super) fn put(&mut self, hash: u64, owner: u32, key: &[u8], stored: &[u8]) {
         let found = self.find(hash, owner, key);
         let cost = key.len() + stored.len() + ENTRY_OVERHEAD;
-        if cost > self.max_bytes / 4 {
+        if cost > self.part.bytes() / 4 {
             // One giant must not push out everyone else.
             found.into_iter().for_each(|at| self.remove(at));
             return;
@@ -93,7 +94,10 @@ impl Cache {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.max_bytes);
+        self.table = HashTable::new();
+        self.slots = Vec::new();
+        self.free = Vec::new();
+        (self.hand, self.bytes) = (0, 0);
     }
 
     fn replace(&mut self, at: u32, stored: &[u8]) {
@@ -102,7 +106,7 @@ impl Cache {
         slot.bytes.truncate(slot.key_len as usize);
         slot.bytes.extend_from_slice(stored);
         self.bytes = self.bytes - before + slot.cost();
-        if self.bytes > self.max_bytes {
+        if self.bytes > self.part.bytes() {
             slot.credit = MAX_CREDIT;
             self.make_room(0);
         }
@@ -126,7 +130,8 @@ impl Cache {
 
     /// Moves the hand until `cost` more bytes fit.
     fn make_room(&mut self, cost: usize) {
-        while self.bytes + cost > self.max_bytes && !self.table.is_empty() {
+        let max_bytes = self.part.bytes();
+        while self.bytes + cost > max_bytes && !self.table.is_empty() {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
             }
@@ -163,7 +168,23 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::CacheBudget;
     use super::*;
+
+    fn cache_of(bytes: usize) -> Cache {
+        Cache::new(CacheBudget::new(bytes).part(bytes))
+    }
+
+    #[test]
+    fn a_cache_makes_room_for_those_of_tasks_that_come_later() {
+        let budget = CacheBudget::new(10_000);
+        let mut first = Cache::new(budget.part(10_000));
+        (0..100).for_each(|key| put(&mut first, key, &[7; 60]));
+        assert!(first.byte_len() > 5_000);
+        let _others: Vec<_> = (0..3).map(|_| Cache::new(budget.part(10_000))).collect();
+        put(&mut first, 100, &[7; 60]);
+        assert!(first.byte_len() <= 2_500, "{} bytes", first.byte_len());
+    }
 
     fn get(cache: &mut Cache, key: u64) -> Option<Vec<u8>> {
         let at = cache.find(key, 0, &key.to_le_bytes())?;
@@ -177,7 +198,7 @@ mod tests {
 
     #[test]
     fn stays_within_its_bytes_whatever_is_put() {
-        let mut cache = Cache::new(10_000);
+        let mut cache = cache_of(10_000);
         for n in 0..5_000_u64 {
             put(&mut cache, n % 700, &vec![7; (n * 37 % 900) as usize]);
             assert!(cache.byte_len() <= 10_000, "{} bytes after {n}", cache.byte_len());
@@ -187,7 +208,7 @@ mod tests {
 
     #[test]
     fn keys_that_are_read_again_survive_a_scan() {
-        let mut cache = Cache::new(100 * (ENTRY_OVERHEAD + 16));
+        let mut cache = cache_of(100 * (ENTRY_OVERHEAD + 16));
         (0..50).for_each(|key| put(&mut cache, key, b"hot-----"));
         for scanned in 1_000..3_000 {
             put(&mut cache, scanned, b"cold----");
@@ -197,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_absent_key_is_remembered_as_absent_until_it_is_written() {
-        let mut cache = Cache::new(10_000);
+        let mut cache = cache_of(10_000);
         assert_eq!(get(&mut cache, 1), None);
         put(&mut cache, 1, b"");
         assert_eq!(get(&mut cache, 1), Some(vec![]));
@@ -207,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_value_too_big_for_the_cache_leaves_no_old_value_behind() {
-        let mut cache = Cache::new(10_000);
+        let mut cache = cache_of(10_000);
         put(&mut cache, 1, b"old");
         put(&mut cache, 1, &[0; 9_000]);
         assert_eq!(get(&mut cache, 1), None);

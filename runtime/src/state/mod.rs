@@ -11,6 +11,7 @@
 //! Read [`TaskState`] first, then `gather`, `overlay`, `cache`, `timers`, `store`; the bytes are in `key`
 //! and `value` and in `docs/formats/state.md`.
 
+mod budget;
 mod cache;
 mod changes;
 mod disk;

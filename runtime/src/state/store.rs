@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, LogLevel, Options, WriteBatch, WriteBufferManager};
 use rustc_hash::FxSeededState;
 
+use super::budget::CacheBudget;
 use super::disk::Disk;
 use super::key::STORE;
 use super::waiting::{Waiting, Writing};
@@ -42,9 +43,10 @@ pub struct Marker {
     pub task: [u8; 32],
 }
 
-/// What all stores of a process share: block cache and memory for unflushed writes.
+/// What all stores of a process share: memory for committed values, block cache and memory for unflushed writes.
 #[derive(Clone)]
 pub struct Shared {
+    pub(super) caches: CacheBudget,
     blocks: Cache,
     write_buffers: WriteBufferManager,
 }
@@ -52,16 +54,16 @@ pub struct Shared {
 impl Shared {
     /// `write_buffer_bytes` of unflushed writes are allowed to all stores together; past them RocksDB
     /// flushes earlier than the settings of the single store say.
-    pub fn new(block_cache_bytes: usize, write_buffer_bytes: usize) -> Self {
+    pub fn new(value_cache_bytes: usize, block_cache_bytes: usize, write_buffer_bytes: usize) -> Self {
         let blocks = Cache::new_lru_cache(block_cache_bytes);
         let write_buffers = WriteBufferManager::new_write_buffer_manager(write_buffer_bytes, false);
-        Self { blocks, write_buffers }
+        Self { caches: CacheBudget::new(value_cache_bytes), blocks, write_buffers }
     }
 
     /// The one that all tasks of this process use.
     pub fn of_process() -> Self {
         static SHARED: OnceLock<Shared> = OnceLock::new();
-        SHARED.get_or_init(|| Self::new(128 << 20, 256 << 20)).clone()
+        SHARED.get_or_init(|| Self::new(1 << 30, 128 << 20, 256 << 20)).clone()
     }
 }
 

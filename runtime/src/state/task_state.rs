@@ -17,8 +17,8 @@ use crate::model::{EventTime, Uid, murmur2};
 
 #[derive(Clone)]
 pub struct StateSettings {
-    /// Memory for committed values. Too little, and reads of the hot set go to RocksDB at forty times
-    /// the cost.
+    /// Most memory for committed values, of what all tasks of the process share. Too little, and reads of the hot set go
+    /// to RocksDB at forty times the cost.
     pub cache_bytes: usize,
     /// Committed changes that gather in memory before they are written to RocksDB. More means fewer
     /// writes of hot keys, and twice as much memory.
@@ -119,7 +119,7 @@ impl TaskState {
         let (store, marker) = Store::open(dir, &settings.shared, policy, hasher.clone())?;
         let state = Self {
             store,
-            cache: Cache::new(settings.cache_bytes),
+            cache: Cache::new(settings.shared.caches.part(settings.cache_bytes)),
             overlay: Overlay::default(),
             operators: Vec::new(),
             owners: Vec::new(),

@@ -22,7 +22,7 @@ fn settings() -> StateSettings {
         write_bytes: 600,
         flush_bytes: 2_000,
         flush_epochs: 5,
-        shared: Shared::new(1 << 20, 8 << 20),
+        shared: Shared::new(64 << 20, 1 << 20, 8 << 20),
     }
 }
 
