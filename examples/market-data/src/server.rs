@@ -13,7 +13,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("start {binary}: {found}; build it with `cargo build --release`")]
+    #[error("start {binary}: {found}; build it first (docs/testing.md)")]
     Spawn { binary: String, found: std::io::Error },
     #[error("wait for the server: {found}; the end of {log}:\n{tail}")]
     NotReady { found: String, log: String, tail: String },
@@ -31,6 +31,9 @@ pub struct Server {
     secret: Option<(String, String)>,
     child: Option<Child>,
 }
+
+/// The build of the binary that has failpoints; it lies beside the other.
+const WITH_FAILPOINTS: &str = "forebay-seeded";
 
 /// Makes the server kill itself with SIGKILL at a named place: at once, or when `arm` is called.
 pub struct Failpoint {
@@ -105,7 +108,9 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.map_err(|found| Error::Io { doing: format!("open {}", self.log_path().display()), found })?;
         let doubled = log.try_clone().map_err(|found| Error::Io { doing: "open the log twice".to_owned(), found })?;
-        let mut command = Command::new(&self.binary);
+        // The binary that people use has none.
+        let binary = failpoint.map_or_else(|| self.binary.clone(), |_| self.binary.with_file_name(WITH_FAILPOINTS));
+        let mut command = Command::new(&binary);
         command.arg("dev").arg("--data-dir").arg(self.data_dir()).args(["--listen", &self.address]);
         command.args(&self.arguments).envs(self.secret.clone());
         command.stdin(Stdio::null()).stdout(log).stderr(doubled).env_remove("FOREBAY_FAILPOINT");
@@ -113,7 +118,7 @@ impl Server {
             command.env("FOREBAY_FAILPOINT", &failpoint.setting);
         }
         let spawned = command.spawn();
-        let binary = self.binary.display().to_string();
+        let binary = binary.display().to_string();
         self.child = Some(spawned.map_err(|found| Error::Spawn { binary, found })?);
         Ok(())
     }

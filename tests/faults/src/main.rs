@@ -11,7 +11,8 @@ use faults::ground::Ground;
 use faults::judge::Verdict;
 use faults::scenario::Scenario;
 
-/// Does harm to the real binary on a real Kafka. Build first: `cargo build --release --workspace --bins`, `cargo xtask guests`.
+/// Does harm to the real binary on a real Kafka. Build first: `cargo build --release --workspace --bins`, `cargo build
+/// --release --workspace --bin forebay-seeded --features forebay/seeded-bugs`, `cargo xtask guests`.
 #[derive(Parser)]
 #[command(name = "forebay-faults")]
 struct Arguments {

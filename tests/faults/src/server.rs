@@ -93,7 +93,12 @@ impl Server {
         let open = || File::options().create(true).append(true).open(&path);
         let log = open().map_err(|error| format!("open {}: {error}", path.display()))?;
         let copy = log.try_clone().map_err(|error| format!("open {}: {error}", path.display()))?;
-        let mut command = Command::new(&self.program);
+        // The binary that people use has no failpoints.
+        let program = match failpoint {
+            Some(_) => binaries::program("forebay-seeded")?,
+            None => self.program.clone(),
+        };
+        let mut command = Command::new(&program);
         command.arg("dev").arg("--data-dir").arg(self.data()).args(["--listen", &self.address]);
         command.arg("--cluster").arg(&self.place.profile).args(["--namespace", &self.place.namespace]);
         command.stdin(Stdio::null()).stdout(log).stderr(copy);
@@ -102,7 +107,7 @@ impl Server {
         if let Some(failpoint) = failpoint {
             command.env("FOREBAY_FAILPOINT", failpoint.setting());
         }
-        let child = command.spawn().map_err(|error| format!("start {}: {error}", self.program.display()))?;
+        let child = command.spawn().map_err(|error| format!("start {}: {error}", program.display()))?;
         self.child = Some(child);
         Ok(())
     }

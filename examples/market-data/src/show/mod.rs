@@ -16,7 +16,7 @@ use market_data::input::generator::{self, Settings};
 use market_data::input::real;
 use market_data::judge::Verdict;
 use market_data::pipeline::{self, Pipeline};
-use market_data::server::{Failpoint, Server};
+use market_data::server::Server;
 use tokio::task::{JoinHandle, JoinSet};
 
 use display::{Display, Figures, thousands};
@@ -63,8 +63,7 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
     if let Some(bootstrap) = &options.kafka {
         server = server.on_kafka(bootstrap, NAMESPACE);
     }
-    let failpoint = Failpoint::on_demand("epoch-open", &options.folder);
-    let client = server.start(Some(&failpoint)).await?;
+    let client = server.start(None).await?;
     let topics = options.kafka.as_ref().map_or(String::new(), |bootstrap| format!(", topics on Kafka at {bootstrap}"));
     println!("forebay dev on {}, data in {}{topics}", server.address, server.data_dir().display());
     if options.kafka.is_some() {
@@ -74,7 +73,7 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
 
     deploy(&client, &pipelines, options).await?;
     let mut show = Show::begin(client, pipelines, options.speed, server);
-    show.play(&failpoint).await?;
+    show.play().await?;
     let good = show.prove().await?;
     if options.kafka.is_some() && !options.keep {
         clean(&show.client).await?;
@@ -206,7 +205,7 @@ impl Show {
     }
 
     /// Until every job has worked off everything.
-    async fn play(&mut self, failpoint: &Failpoint) -> Result<(), Failure> {
+    async fn play(&mut self) -> Result<(), Failure> {
         let total: usize = self.pipelines.iter().map(|pipeline| pipeline.orders.len()).sum();
         let (mut best, mut since) = (0, Instant::now());
         let mut swap: Option<JoinHandle<Result<Vec<String>, Failure>>> = None;
@@ -227,7 +226,7 @@ impl Show {
                 swap = Some(tokio::spawn(swap_liquidity(self.client.clone(), self.liquidity_jobs())));
             } else if share >= KILL_AT && !self.killed && swap.is_none() {
                 self.killed = true;
-                self.crash(failpoint).await?;
+                self.crash().await?;
                 since = Instant::now();
             } else if self.pipelines.iter().zip(&jobs).all(|(pipeline, job)| pipeline.is_done(job)) {
                 break;
@@ -264,26 +263,22 @@ impl Show {
         self.pipelines.iter().filter(|pipeline| pipeline.is_liquidity()).map(|pipeline| pipeline.job.clone()).collect()
     }
 
-    /// Kills the server inside an open epoch and starts it again on the same data.
-    async fn crash(&mut self, failpoint: &Failpoint) -> Result<(), Failure> {
-        use std::os::unix::process::ExitStatusExt as _;
-        failpoint.arm()?;
+    /// Kills the server while epochs are open and starts it again on the same data.
+    async fn crash(&mut self) -> Result<(), Failure> {
         self.pace.hold_at(i64::MAX);
-        let armed = Instant::now();
-        let status = loop {
-            if let Some(status) = self.server.exited() {
-                break status;
+        let since = Instant::now();
+        let open = loop {
+            let jobs = self.look().await?;
+            let open: u64 = jobs.iter().flat_map(|job| &job.tasks).map(|task| task.open_records).sum();
+            if open > 0 {
+                break open;
             }
-            if armed.elapsed() > PATIENCE {
-                return Err("the server did not reach its failpoint: no epoch was open".into());
+            if since.elapsed() > PATIENCE {
+                return Err("no epoch was open to kill the server in".into());
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
         };
         self.server.kill();
-        self.note(format!(
-            "kill -9 inside an open epoch (signal {}, records in the overlay, delta not yet written)",
-            status.signal().unwrap_or_default()
-        ));
+        self.note(format!("kill -9 while {open} records were in epochs not yet committed"));
         let down = Instant::now();
         self.client = self.server.start(None).await?;
         let answers = down.elapsed();
