@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
@@ -13,15 +12,12 @@ use super::proto::{
 };
 use super::topics;
 use crate::job::manager::Manager;
-use crate::log::{Assignment, Budget, Error, Isolation, Log};
+use crate::log::read::{Goes, read_to};
+use crate::log::{Error, Isolation, Log};
 use crate::model::PartitionBatch;
 
 const DEFAULT_LIMIT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
-const BUDGET: Budget = Budget { max_records: 2_000, max_bytes: 4 << 20 };
-const WAIT: Duration = Duration::from_millis(20);
-/// Polls without a record, one after the other, before the rest of a partition is given up.
-const EMPTY_POLLS_MAX: u32 = 100;
 
 pub struct DeadLettersApi {
     pub log: Arc<dyn Log>,
@@ -76,6 +72,7 @@ fn list(log: &dyn Log, topic: &str, request: &ListDeadLettersRequest) -> Result<
             answer.total += 1;
             let letter = letter(batch, i);
             if request.code.is_empty() || request.code == letter.code {
+                answer.matching += 1;
                 if newest.len() == limit {
                     newest.pop_front();
                 }
@@ -89,6 +86,9 @@ fn list(log: &dyn Log, topic: &str, request: &ListDeadLettersRequest) -> Result<
 }
 
 /// Every committed record of a partition, until `each` says stop.
+///
+/// # Errors
+/// Also where not all of them can be read: a part is never taken for the whole.
 fn scan(
     log: &dyn Log,
     topic: &str,
@@ -98,24 +98,11 @@ fn scan(
 ) -> Result<(), Error> {
     let end = log.end_offset(topic, partition, Isolation::ReadCommitted)?;
     let offset = from.unwrap_or(0).max(log.start_offset(topic, partition)?);
-    if offset >= end {
-        return Ok(());
-    }
-    let mut reader = log.reader(Isolation::ReadCommitted)?;
-    reader.assign(&[Assignment::new(topic, log.topic(topic)?.id, partition, offset)])?;
-    let mut batch = PartitionBatch::default();
-    let mut empty = 0;
-    while reader.position(topic, partition) < Some(end) && empty < EMPTY_POLLS_MAX {
-        if !reader.poll(BUDGET, WAIT, &mut batch)? {
-            empty += 1;
-            continue;
-        }
-        empty = 0;
-        if !(0..batch.len()).all(|i| each(&batch, i)) {
-            return Ok(());
-        }
-    }
-    Ok(())
+    read_to(log, (topic, partition), offset, end, |batch| {
+        let goes_on = (0..batch.len()).all(|i| each(batch, i));
+        Ok::<_, Error>(if goes_on { Goes::On } else { Goes::Enough })
+    })
+    .map(drop)
 }
 
 /// Headers of ours are text; what is missing or malformed stays empty, the raw headers show it.

@@ -31,7 +31,11 @@ fn status(kind: Kind, error: &impl Display) -> Status {
 
 impl From<job::Error> for Status {
     fn from(error: job::Error) -> Self {
-        status(error.kind(), &error)
+        match error {
+            // Not that something exists already: it has moved on, or moves, while the caller wants it to be otherwise.
+            job::Error::Conflict { .. } => Status::aborted(error.to_string()),
+            error => status(error.kind(), &error),
+        }
     }
 }
 

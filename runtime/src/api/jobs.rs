@@ -19,12 +19,16 @@ use super::view;
 use crate::env::Clock;
 use crate::job::Error;
 use crate::job::manager::Manager;
+use crate::job::modules::Modules;
+use crate::job::record::ModuleId;
 use crate::job::spec::JobSpec;
+use crate::wasm::contract::Description;
 
 const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(50);
 
 pub struct JobsApi {
     pub manager: Arc<Manager>,
+    pub modules: Arc<Modules>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -56,7 +60,8 @@ impl Service for JobsApi {
 
     async fn get(&self, request: Request<GetJobRequest>) -> Answer<GetJobResponse> {
         let job = self.manager.get(&request.into_inner().name)?;
-        Ok(Response::new(GetJobResponse { job: Some(view::job(&job)), spec: job.record.spec.to_yaml() }))
+        let spec = view::spec(&job.record, |id| self.description(id)).to_yaml();
+        Ok(Response::new(GetJobResponse { job: Some(view::job(&job)), spec }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchJobResponse, Status>> + Send>>;
@@ -112,6 +117,10 @@ impl Service for JobsApi {
 }
 
 impl JobsApi {
+    fn description(&self, id: &ModuleId) -> Option<Description> {
+        Some(self.modules.find(&id.digest.to_string()).ok()?.description)
+    }
+
     /// A change goes on to its end, whatever becomes of the caller.
     async fn changed<T: Send + 'static>(
         &self,

@@ -1,8 +1,10 @@
 //! The service of modules.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::Digest as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::error::blocking;
@@ -15,11 +17,22 @@ use super::proto::{
 use super::view;
 use crate::job::modules::Modules;
 
+/// Uploads that are received, looked over and compiled at once: each is held in memory whole.
+const UPLOADS_MAX: usize = 4;
+/// One more waits so long for its turn …
+const TURN_PATIENCE: Duration = Duration::from_secs(60);
+/// … and one that has it must go on within this.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(30);
+
 pub struct ModulesApi {
     pub modules: Arc<Modules>,
     /// An upload with more is refused before it is read.
     pub upload_bytes_max: usize,
+    uploads: Uploads,
 }
+
+/// Whose turn it is.
+struct Uploads(Arc<Semaphore>);
 
 #[tonic::async_trait]
 impl Service for ModulesApi {
@@ -27,6 +40,7 @@ impl Service for ModulesApi {
         &self,
         request: Request<Streaming<PushModuleRequest>>,
     ) -> Result<Response<PushModuleResponse>, Status> {
+        let _turn = self.uploads.turn().await?;
         let bytes = self.receive(request.into_inner()).await?;
         let modules = Arc::clone(&self.modules);
         let pushed = blocking(move || modules.push(&bytes)).await?;
@@ -46,9 +60,13 @@ impl Service for ModulesApi {
 }
 
 impl ModulesApi {
+    pub fn new(modules: Arc<Modules>, upload_bytes_max: usize) -> Self {
+        Self { modules, upload_bytes_max, uploads: Uploads::new() }
+    }
+
     /// The whole upload, as long and with the digest that its header announced.
     async fn receive(&self, mut parts: Streaming<PushModuleRequest>) -> Result<Vec<u8>, Status> {
-        let Some(PushModuleRequest { part: Some(Part::Header(header)) }) = parts.message().await? else {
+        let Some(PushModuleRequest { part: Some(Part::Header(header)) }) = next(&mut parts).await? else {
             return Err(Status::invalid_argument("push module: the first message must be the header"));
         };
         let max = self.upload_bytes_max;
@@ -57,8 +75,9 @@ impl ModulesApi {
             let text = format!("push module: it has {found} bytes, at most {max} are allowed; build it optimised");
             return Err(Status::invalid_argument(text));
         }
-        let mut bytes = Vec::with_capacity(header.size_bytes as usize);
-        while let Some(message) = parts.message().await? {
+        // Grows with what comes: an announcement alone takes no memory.
+        let mut bytes = Vec::new();
+        while let Some(message) = next(&mut parts).await? {
             let Some(Part::Chunk(chunk)) = message.part else {
                 return Err(Status::invalid_argument("push module: a second header came where a chunk was due"));
             };
@@ -75,6 +94,30 @@ impl ModulesApi {
     }
 }
 
+impl Uploads {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(UPLOADS_MAX)))
+    }
+
+    /// Held during an upload.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let turn = tokio::time::timeout(TURN_PATIENCE, Arc::clone(&self.0).acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            let seconds = TURN_PATIENCE.as_secs();
+            Status::unavailable(format!("push module: {UPLOADS_MAX} others are under way for {seconds} s; try again"))
+        })
+    }
+}
+
+/// The next message of an upload that goes on.
+async fn next(parts: &mut Streaming<PushModuleRequest>) -> Result<Option<PushModuleRequest>, Status> {
+    let next = tokio::time::timeout(CHUNK_PATIENCE, parts.message()).await;
+    next.unwrap_or_else(|_| {
+        let seconds = CHUNK_PATIENCE.as_secs();
+        Err(Status::deadline_exceeded(format!("push module: nothing came for {seconds} s; push again")))
+    })
+}
+
 fn check(header: &PushModuleHeader, bytes: &[u8]) -> Result<(), Status> {
     if bytes.len() as u64 != header.size_bytes {
         let (came, announced) = (bytes.len(), header.size_bytes);
@@ -88,4 +131,21 @@ fn check(header: &PushModuleHeader, bytes: &[u8]) -> Result<(), Status> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_upload_too_many_waits_until_another_has_ended() {
+        let uploads = Uploads::new();
+        let mut under_way = Vec::new();
+        for _ in 0..UPLOADS_MAX {
+            under_way.push(uploads.turn().await.unwrap());
+        }
+        tokio::time::timeout(Duration::ZERO, uploads.turn()).await.unwrap_err();
+        under_way.pop();
+        drop(uploads.turn().await.unwrap());
+    }
 }

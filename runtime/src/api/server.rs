@@ -23,16 +23,18 @@ use super::proto::jobs_server::JobsServer;
 use super::proto::modules_server::ModulesServer;
 use super::proto::topics_server::TopicsServer;
 use super::topics::TopicsApi;
-use crate::env::{Clock, SystemClock};
+use crate::env::{Clock, SystemClock, raise_descriptor_limit, refuse_unknown_failpoints};
 use crate::error::Kind;
 use crate::job::host::{Threads, WasmHost};
 use crate::job::manager::Manager;
+use crate::job::module_log::ModuleLog;
 use crate::job::modules::Modules;
 use crate::job::store::Store;
 use crate::log::Log;
 use crate::log::clusters::{Clusters, Connect};
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::kafka::{Kafka, Profile};
+use crate::model::names::Namespace;
 use crate::registry::ModuleStore;
 use crate::wasm::Engine;
 use crate::{job, log, registry, wasm};
@@ -44,6 +46,10 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub enum Error {
     #[error("data directory {}: another forebay process holds it; stop that one, or choose another with --data-dir", .0.display())]
     Locked(PathBuf),
+    #[error("start: {0}")]
+    Failpoint(String),
+    #[error("open the control topic: `{0}` is no namespace; use 1 to 64 letters, digits, - and _")]
+    Namespace(String),
     #[error("{doing}: {source}")]
     Io { doing: String, source: io::Error },
     #[error("{source}; tried for {} s: see that the cluster runs and that the address is one of its brokers'", .waited.as_secs())]
@@ -66,6 +72,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Locked(_) => Kind::Conflict,
+            Self::Namespace(_) | Self::Failpoint(_) => Kind::Invalid,
             Self::Io { .. } | Self::Serve(_) | Self::Unreachable { .. } => Kind::Retry,
             Self::Reflection(_) => Kind::Bug,
             Self::Log(error) => error.kind(),
@@ -105,21 +112,31 @@ impl Platform {
     /// Opens data directory and log, and starts every job that the control topic says should run.
     /// Other clusters are connected to when a job names them.
     pub fn open(data_dir: &Path, home: &Home, others: Others, engine: Engine) -> Result<Self, Error> {
+        refuse_unknown_failpoints().map_err(Error::Failpoint)?;
+        if let Some(limit) = raise_descriptor_limit() {
+            tracing::debug!("up to {limit} files may be open");
+        }
         let lock = lock(data_dir)?;
         let others = others.into_iter().map(|(name, profile)| Ok((name, connect_later(profile)?)));
         let others = others.collect::<Result<_, log::Error>>()?;
         let clock = SystemClock::shared();
         let (log, namespace) = match home {
-            Home::Embedded => (Embedded::open(&data_dir.join("log"), Settings::default())? as Arc<dyn Log>, None),
-            Home::Cluster { profile, namespace } => (connect(profile, clock.as_ref())?, namespace.as_deref()),
+            Home::Embedded => {
+                let log = Embedded::open(&data_dir.join("log"), Settings::default())?;
+                (log as Arc<dyn Log>, Namespace::default())
+            }
+            Home::Cluster { profile, namespace } => {
+                let namespace = namespace.as_deref().map_or(Ok(Namespace::default()), named)?;
+                (connect(profile, clock.as_ref())?, namespace)
+            }
         };
         let upload_bytes_max = engine.settings().upload_bytes_max;
         let host = WasmHost {
             engine,
-            store: ModuleStore::open(&data_dir.join("modules"))?,
+            modules: ModuleLog::open(Arc::clone(&log), &namespace, ModuleStore::open(&data_dir.join("modules"))?)?,
             cache_dir: data_dir.join("cache"),
         };
-        let store = Arc::new(Store::open(Arc::clone(&log), namespace)?);
+        let store = Arc::new(Store::open(Arc::clone(&log), &namespace)?);
         let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
         let clusters = Clusters::new(Arc::clone(&log), others);
         let runner = Threads { clusters: clusters.clone(), clock: Arc::clone(&clock) };
@@ -143,9 +160,13 @@ impl Platform {
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
             .map_err(|error| Error::Reflection(error.to_string()))?;
-        let modules = ModulesApi { modules: Arc::clone(&self.modules), upload_bytes_max: self.upload_bytes_max };
-        let jobs = JobsApi { manager: Arc::clone(&self.manager), clock: Arc::clone(&self.clock) };
-        let topics = TopicsApi { log: Arc::clone(&self.log), manager: Arc::clone(&self.manager) };
+        let modules = ModulesApi::new(Arc::clone(&self.modules), self.upload_bytes_max);
+        let jobs = JobsApi {
+            manager: Arc::clone(&self.manager),
+            modules: Arc::clone(&self.modules),
+            clock: Arc::clone(&self.clock),
+        };
+        let topics = TopicsApi::new(Arc::clone(&self.log), Arc::clone(&self.manager));
         let dead_letters = DeadLettersApi { log: Arc::clone(&self.log), manager: Arc::clone(&self.manager) };
         let server = Server::builder()
             .initial_connection_window_size(8 << 20)
@@ -186,6 +207,11 @@ fn connect(profile: &Profile, clock: &dyn Clock) -> Result<Arc<dyn Log>, Error> 
 fn connect_later(profile: Profile) -> Result<Connect, log::Error> {
     profile.resolve()?;
     Ok(Box::new(move || Ok(Kafka::connect(&profile)? as Arc<dyn Log>)))
+}
+
+/// Names of topics and transactional ids are made of it.
+fn named(namespace: &str) -> Result<Namespace, Error> {
+    Namespace::named(namespace).ok_or_else(|| Error::Namespace(namespace.escape_debug().to_string()))
 }
 
 /// Two processes over one directory would each believe that it owns the log.

@@ -13,8 +13,8 @@ use super::client::{self, Client};
 use super::proto::consume_request::Start;
 use super::proto::push_module_request::Part;
 use super::proto::{
-    ConsumeRequest, CreateTopicRequest, GetJobRequest, ListTopicsRequest, PlanAction, PlanJobRequest, ProduceRequest,
-    PushModuleHeader, PushModuleRequest, Record,
+    ApplyJobRequest, ConsumeRequest, CreateTopicRequest, GetJobRequest, Header, ListDeadLettersRequest,
+    ListTopicsRequest, PlanAction, PlanJobRequest, ProduceRequest, PushModuleHeader, PushModuleRequest, Record,
 };
 use super::server::{self, Home, Others, Platform};
 use crate::wasm::{Engine, EngineSettings};
@@ -171,6 +171,78 @@ async fn internal_topics_are_shown_only_when_asked_for() {
         topics.into_iter().map(|topic| topic.name).collect::<Vec<_>>()
     };
     assert_eq!(list(false).await, Vec::<String>::new());
-    assert_eq!(list(true).await, ["__forebay.control"]);
+    assert_eq!(list(true).await, ["__forebay.control", "__forebay.modules"]);
+    served.end().await;
+}
+
+const COPY: &str =
+    "{name: j, sources: [{id: in, topic: t, key: none, decode: bytes}], sinks: [{id: out, topic: u, from: in}]}";
+
+/// A server with a job that copies topic `t` to topic `u`, and the job's revision.
+async fn serve_copy(dir: &Path) -> (Served, i64) {
+    let mut served = serve(dir).await;
+    for name in ["t", "u"] {
+        served.client.topics.create(topic(name)).await.unwrap();
+    }
+    let applied = served.client.jobs.apply(ApplyJobRequest { spec: COPY.into(), expected_revision: None }).await;
+    let job = applied.unwrap().into_inner().job.unwrap();
+    (served, job.revision)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_has_moved_on_since_its_revision_is_aborted_and_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut served, revision) = serve_copy(dir.path()).await;
+    let spec = COPY.replace("name: j,", "name: j, commit: {interval: 50ms},");
+    let apply = |expected| ApplyJobRequest { spec: spec.clone(), expected_revision: Some(expected) };
+    let stale = served.client.jobs.apply(apply(revision + 1)).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted, "{stale}");
+    let get = GetJobRequest { name: "j".into() };
+    let found = served.client.jobs.get(get.clone()).await.unwrap().into_inner().job.unwrap();
+    assert_eq!(found.revision, revision);
+    served.client.jobs.apply(apply(revision)).await.unwrap();
+    let found = served.client.jobs.get(get).await.unwrap().into_inner().job.unwrap();
+    assert!(found.revision > revision);
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_dead_letters_says_how_many_it_leaves_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut served, _) = serve_copy(dir.path()).await;
+    let letter = |code: &str| Record {
+        headers: vec![Header { name: "forebay.code".into(), value: Some(code.into()) }],
+        ..record(1)
+    };
+    let records = [vec![letter("trap"); 5], vec![letter("oversized"); 3]].concat();
+    let request = ProduceRequest { topic: "j.dead-letters".into(), partition: Some(0), records };
+    served.client.produce(tokio_stream::iter([request])).await.unwrap();
+    let list = ListDeadLettersRequest { job: "j".into(), limit: 2, code: "trap".into() };
+    let answer = served.client.dead_letters.list(list).await.unwrap().into_inner();
+    assert_eq!((answer.total, answer.matching, answer.dead_letters.len()), (8, 5, 2));
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_streams_than_may_be_are_refused_and_other_calls_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut served = serve(dir.path()).await;
+    served.client.topics.create(topic("t")).await.unwrap();
+    let follow = ConsumeRequest { topic: "t".into(), follow: true, ..Default::default() };
+    let mut open = Vec::new();
+    let refused = loop {
+        match served.client.topics.consume(follow.clone()).await {
+            Ok(stream) => open.push(stream),
+            Err(refused) => break refused,
+        }
+        assert!(open.len() <= super::topics::STREAMS_MAX, "nothing bounds them");
+    };
+    assert_eq!((refused.code(), open.len()), (Code::Unavailable, super::topics::STREAMS_MAX), "{refused}");
+    served.client.topics.create(topic("u")).await.unwrap();
+    drop(open);
+    // What was dropped here ends there a moment later.
+    while served.client.topics.consume(follow.clone()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
     served.end().await;
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,9 +21,9 @@ use super::proto::{
 };
 use crate::job::manager::Manager;
 use crate::log::{Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, Span, TopicInfo, TopicSpec};
+use crate::model::names::{INTERNAL, is_internal};
 use crate::model::{PartitionBatch, murmur2};
 
-const INTERNAL: &str = "__forebay.";
 const DEFAULT_RECORD_BYTES: u32 = 1 << 20;
 /// Batches of one stream that wait for the log while more are received.
 const PRODUCE_QUEUE: usize = 4;
@@ -30,9 +31,27 @@ const CONSUME_QUEUE: usize = 4;
 const CONSUME_BUDGET: Budget = Budget { max_records: 2_000, max_bytes: 1 << 20 };
 const CONSUME_WAIT: Duration = Duration::from_millis(100);
 
+/// Streams that write or read at once: each has a thread as long as it lives, and calls of others need some too.
+pub(super) const STREAMS_MAX: usize = 128;
+
 pub struct TopicsApi {
     pub log: Arc<dyn Log>,
     pub manager: Arc<Manager>,
+    streams: Arc<Semaphore>,
+}
+
+impl TopicsApi {
+    pub fn new(log: Arc<dyn Log>, manager: Arc<Manager>) -> Self {
+        Self { log, manager, streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+    }
+
+    fn stream(&self, doing: &str) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            let text =
+                format!("{doing}: {STREAMS_MAX} streams of records are open, as many as may be; end one, or try again");
+            Status::unavailable(text)
+        })
+    }
 }
 
 #[tonic::async_trait]
@@ -59,7 +78,7 @@ impl Service for TopicsApi {
         let (log, internal) = (Arc::clone(&self.log), request.into_inner().internal);
         let topics = blocking(move || {
             let topics = log.topics()?;
-            let chosen = topics.iter().filter(|topic| internal || !topic.spec.name.starts_with(INTERNAL));
+            let chosen = topics.iter().filter(|topic| internal || !is_internal(&topic.spec.name));
             chosen.map(|topic| show(log.as_ref(), topic)).collect::<Result<Vec<_>, Error>>()
         });
         Ok(Response::new(ListTopicsResponse { topics: topics.await? }))
@@ -79,6 +98,7 @@ impl Service for TopicsApi {
     }
 
     async fn produce(&self, request: Request<Streaming<ProduceRequest>>) -> Result<Response<ProduceResponse>, Status> {
+        let _stream = self.stream("produce")?;
         let mut requests = request.into_inner();
         let (sender, receiver) = mpsc::channel(PRODUCE_QUEUE);
         let log = Arc::clone(&self.log);
@@ -97,16 +117,20 @@ impl Service for TopicsApi {
     type ConsumeStream = Pin<Box<dyn Stream<Item = Result<ConsumeResponse, Status>> + Send>>;
 
     async fn consume(&self, request: Request<ConsumeRequest>) -> Result<Response<Self::ConsumeStream>, Status> {
+        let stream = self.stream("consume")?;
         let (log, request) = (Arc::clone(&self.log), request.into_inner());
         let consumer = blocking(move || Consumer::open(log.as_ref(), request)).await?;
         let (sender, receiver) = mpsc::channel(CONSUME_QUEUE);
-        tokio::task::spawn_blocking(move || consumer.run(&sender));
+        tokio::task::spawn_blocking(move || {
+            consumer.run(&sender);
+            drop(stream);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
 fn refuse_internal(name: &str) -> Result<(), Status> {
-    if name.starts_with(INTERNAL) {
+    if is_internal(name) {
         return Err(Status::invalid_argument(format!(
             "topic {name} is internal; names that begin with {INTERNAL} are Forebay's own"
         )));

@@ -3,8 +3,9 @@
 use super::proto;
 use crate::job::manager::{JobView, State};
 use crate::job::plan::{Action, Fate, Plan, PlannedState, Refusal};
-use crate::job::record::{ModuleId, ModuleRecord, SwapPhase, SwapRecord, SwitchedTask};
+use crate::job::record::{JobRecord, ModuleId, ModuleRecord, SwapPhase, SwapRecord, SwitchedTask};
 use crate::job::running::TaskView;
+use crate::job::spec::JobSpec;
 use crate::task::handle::{ModuleStatus, Phase};
 use crate::wasm::contract::Description;
 
@@ -107,6 +108,26 @@ fn state(state: &PlannedState) -> proto::PlannedState {
         to_version: state.to_version,
         reason: reason.to_owned(),
     }
+}
+
+/// What stands for a secret that was written into the spec itself.
+const HIDDEN: &str = "<secret>";
+
+/// The spec as others may see it: parameters that a module declares secret are hidden. Where a module cannot be asked,
+/// all parameters of its operator are.
+pub fn spec(record: &JobRecord, description: impl Fn(&ModuleId) -> Option<Description>) -> JobSpec {
+    let mut spec = record.spec.clone();
+    for operator in &mut spec.operators {
+        let description = record.modules.get(&operator.id).and_then(&description);
+        let is_secret = |name: &str| match &description {
+            Some(known) => known.parameters.iter().any(|parameter| parameter.name == name && parameter.secret),
+            None => true,
+        };
+        for (_, value) in operator.parameters.iter_mut().filter(|(name, _)| is_secret(name)) {
+            HIDDEN.clone_into(value);
+        }
+    }
+    spec
 }
 
 pub fn job(job: &JobView) -> proto::Job {

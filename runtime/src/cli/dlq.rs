@@ -1,7 +1,7 @@
 //! `forebay dlq`: records that a job could not process.
 
 use forebay::api::client::Client;
-use forebay::api::proto::{DeadLetter, ListDeadLettersRequest, ShowDeadLetterRequest};
+use forebay::api::proto::{DeadLetter, ListDeadLettersRequest, ListDeadLettersResponse, ShowDeadLetterRequest};
 use serde_json::{Map, Value};
 
 use super::exit::Failure;
@@ -33,7 +33,7 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
             let request = ListDeadLettersRequest { job, limit, code: code.unwrap_or_default() };
             let answer = client.dead_letters.list(request).await?.into_inner();
             if format == Format::Table {
-                eprintln!("{} dead letters", answer.total);
+                eprintln!("{}", counted(&answer));
             }
             let letters: Vec<Value> = answer.dead_letters.iter().map(to_json).collect();
             format.write(&letters, |_| summary(&answer.dead_letters))
@@ -45,6 +45,14 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
             format.write(&to_json(&letter), |_| describe(&letter))
         }
     }
+}
+
+/// How many there are, and how many of them are shown.
+fn counted(answer: &ListDeadLettersResponse) -> String {
+    let (shown, matching, total) = (answer.dead_letters.len() as u64, answer.matching, answer.total);
+    let of_code = if matching < total { format!(", {matching} with this code") } else { String::new() };
+    let newest = if shown < matching { format!("; the newest {shown} are shown (--limit)") } else { String::new() };
+    format!("{total} dead letters{of_code}{newest}")
 }
 
 fn parse_place(text: &str) -> Result<(i32, i64), Failure> {

@@ -1,7 +1,7 @@
 //! Why something could not be done to a job, and what the caller should do about it.
 
 use crate::error::Kind;
-use crate::model::Uid;
+use crate::model::{Digest, Uid};
 use crate::{log, registry, task, wasm};
 
 use super::plan::Refusal;
@@ -23,6 +23,9 @@ pub enum Error {
     Invalid { doing: String, found: String, remedy: &'static str },
     #[error("{doing}: {found}; {remedy}")]
     Conflict { doing: String, found: String, remedy: &'static str },
+    /// The name stands for something else.
+    #[error("{doing}: {found}; {remedy}")]
+    Taken { doing: String, found: String, remedy: &'static str },
     #[error("the module is refused:{}", lines(reasons))]
     Rejected { reasons: Vec<String> },
     #[error("{doing}: {found}")]
@@ -33,10 +36,14 @@ pub enum Error {
     TimedOut { doing: String, seconds: u64 },
     #[error("control topic, record {key}: {found}; the topic was written by another version, or is damaged")]
     Damaged { key: String, found: String },
-    #[error("write to the control topic: still fenced by another server after {attempts} attempts")]
-    Contended { attempts: u32 },
-    #[error("read the control topic to its end at {end}: nothing came behind {position}")]
-    ControlStuck { position: i64, end: i64 },
+    #[error("write to topic {topic}: still fenced by another server after {attempts} attempts")]
+    Contended { topic: String, attempts: u32 },
+    /// The module is known by name; waiting helps once its bytes are there again.
+    #[error(
+        "load module {digest}: topic {topic} does not have its bytes, and this server neither ({found}): push the \
+         module again, and what waits for it starts by itself"
+    )]
+    NoBytes { digest: Digest, topic: String, found: String },
     #[error("{doing}: {source}")]
     Io { doing: String, source: std::io::Error },
     #[error(transparent)]
@@ -56,12 +63,12 @@ impl Error {
         match self {
             Self::Spec(_) | Self::Rejected { .. } | Self::Refused { .. } | Self::Invalid { .. } => Kind::Invalid,
             Self::UnknownJob(_) | Self::UnknownModule(_) | Self::UnknownOperator { .. } => Kind::NotFound,
-            Self::Conflict { .. } => Kind::Conflict,
+            Self::Conflict { .. } | Self::Taken { .. } => Kind::Conflict,
             Self::Module { kind, .. } => *kind,
             Self::SwapAbandoned { .. } => Kind::Guest,
             Self::TimedOut { .. }
             | Self::Contended { .. }
-            | Self::ControlStuck { .. }
+            | Self::NoBytes { .. }
             | Self::Io { .. }
             | Self::ShuttingDown => Kind::Retry,
             Self::Damaged { .. } => Kind::Corrupt,

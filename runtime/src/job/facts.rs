@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::modules::{self, Modules};
-use super::plan::{Facts, FoundModule, Graph, Refusal, is_internal, module_ref, plan, source_codec};
+use super::plan::{Facts, FoundModule, Graph, Plan, Refusal, is_internal, module_ref, plan, source_codec};
 use super::record::{JobRecord, ModuleId, SourceRecord};
 use super::sample::{self, KeySample};
 use super::spec::{JobSpec, KeySpec, SourceSpec};
@@ -21,7 +21,12 @@ pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Module
     let mut facts = of_topics(spec, clusters)?;
     let references: BTreeSet<&String> = spec.operators.iter().map(|operator| &operator.module).collect();
     for reference in references {
-        facts.modules.insert(reference.clone(), look_up(reference, view, modules));
+        let found = match look_up(reference, view, modules) {
+            // Nobody but its author can bring them: said with all else that is refused.
+            Err(missing @ Error::NoBytes { .. }) => Err(missing.to_string()),
+            found => or_refused(found)?,
+        };
+        facts.modules.insert(reference.clone(), found);
     }
     if let Some((_, job)) = view.job(&spec.name) {
         for module in view.modules().filter(|module| job.modules.values().any(|id| id.digest == module.id.digest)) {
@@ -38,17 +43,30 @@ pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Module
 /// The graph of a job that was planned before, with exactly the modules that it is pinned to.
 ///
 /// # Errors
-/// [`Error::Refused`] where something that it needs has gone meanwhile.
+/// [`Error::Refused`] where something that it needs has gone meanwhile; what may pass (a disk, a module whose bytes
+/// somebody has to push again) with its own kind, so that the job is tried again.
 pub fn graph_of(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Graph, Error> {
     let mut facts = of_topics(&job.spec, clusters)?;
     for operator in &job.spec.operators {
         let pinned = job.modules.get(&operator.id);
         let reference = pinned.map_or_else(|| operator.module.clone(), |id| id.digest.to_string());
-        facts.modules.insert(operator.module.clone(), look_up(&reference, view, modules));
+        facts.modules.insert(operator.module.clone(), or_refused(look_up(&reference, view, modules))?);
     }
     facts.job = Some(job.clone());
-    let planned = plan(&job.spec, &facts);
+    let planned = judge(&job.spec, &facts)?;
     planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
+}
+
+/// The plan, unless the machine was in no state to make it.
+pub fn judge(spec: &JobSpec, facts: &Facts) -> Result<Plan, Error> {
+    let plan = plan(spec, facts);
+    match plan.trouble {
+        Some(found) => {
+            let doing = format!("open the modules of job {}", spec.name);
+            Err(Error::Module { doing, found, kind: Kind::Retry })
+        }
+        None => Ok(plan),
+    }
 }
 
 /// The topics that a spec names, each where it says that it is.
@@ -87,10 +105,19 @@ fn topics(
     Ok(topics.into_iter().map(|topic| (topic.spec.name.clone(), topic)).collect())
 }
 
-fn look_up(reference: &str, view: &View, modules: &Modules) -> Result<FoundModule, String> {
-    let record = modules::find(view, reference).map_err(|why| format!("no module {why}"))?;
-    let factory = modules.load(record.id.digest).map_err(|error| error.to_string())?;
+fn look_up(reference: &str, view: &View, modules: &Modules) -> Result<FoundModule, Error> {
+    let record = modules::find(view, reference).map_err(Error::UnknownModule)?;
+    let factory = modules.load(record.id.digest)?;
     Ok(FoundModule { id: record.id, factory })
+}
+
+/// Trouble of the host says nothing of the spec: it is the answer itself. All else is a refusal among others.
+fn or_refused(found: Result<FoundModule, Error>) -> Result<Result<FoundModule, String>, Error> {
+    match found {
+        Err(Error::UnknownModule(why)) => Ok(Err(format!("no module {why}"))),
+        Err(error) if error.kind() == Kind::Retry => Err(error),
+        found => Ok(found.map_err(|error| error.to_string())),
+    }
 }
 
 /// Where a new job starts, per partition of every source. Asked once, then written down.

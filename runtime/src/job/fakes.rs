@@ -53,7 +53,7 @@ pub fn description(version: &str, state_version: u32, reads: &[u32], reverts_to:
     }
 }
 
-/// Opens unless the parameter `depth` is `bad`.
+/// Opens unless the parameter `depth` is `bad`; the system has no memory for it where it is `no-memory`.
 pub struct Factory(pub Arc<Description>);
 
 struct Silent;
@@ -66,6 +66,9 @@ impl GuestFactory for Factory {
     fn instantiate(&self, context: &Context) -> Result<Box<dyn Guest>, GuestError> {
         if context.parameters.contains(&("depth".to_owned(), "bad".to_owned())) {
             return Err(GuestError::Open("depth must be a number".to_owned()));
+        }
+        if context.parameters.contains(&("depth".to_owned(), "no-memory".to_owned())) {
+            return Err(GuestError::System("Cannot allocate memory (os error 12)".to_owned()));
         }
         Ok(Box::new(Silent))
     }
@@ -87,6 +90,13 @@ impl Guest for Silent {
 #[derive(Clone, Default)]
 pub struct DescriptionHost(Arc<Mutex<BTreeMap<Digest, Arc<Description>>>>);
 
+impl DescriptionHost {
+    /// As a server that has lost its disk, and a log that never had the bytes.
+    pub fn forget_all(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
 pub fn module_bytes(description: &Description) -> Vec<u8> {
     serde_json::to_vec(description).unwrap()
 }
@@ -97,14 +107,15 @@ impl ModuleHost for DescriptionHost {
             return Err(Error::Rejected { reasons: vec!["it is no description".to_owned()] });
         };
         let digest = Digest::of(bytes);
-        self.0.lock().unwrap().insert(digest, Arc::new(description));
+        let existed = self.0.lock().unwrap().insert(digest, Arc::new(description)).is_some();
         let factory = self.load(digest)?;
-        Ok(Admitted { digest, size_bytes: bytes.len() as u64, factory })
+        Ok(Admitted { digest, size_bytes: bytes.len() as u64, existed, factory })
     }
 
     fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
         let found = self.0.lock().unwrap().get(&digest).cloned();
-        let description = found.ok_or_else(|| Error::UnknownModule(format!("has digest {digest}")))?;
+        let lost = || Error::NoBytes { digest, topic: "modules".to_owned(), found: "there is none".to_owned() };
+        let description = found.ok_or_else(lost)?;
         Ok(Arc::new(Factory(description)))
     }
 }

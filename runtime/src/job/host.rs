@@ -1,16 +1,16 @@
-//! The real things behind the seams of this layer: modules in a directory run by the Wasm engine, and
-//! tasks on threads.
+//! The real things behind the seams of this layer: modules out of the log, run by the Wasm engine, and tasks on
+//! threads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Error;
+use super::module_log::{Kept, ModuleLog};
 use super::modules::{Admitted, ModuleHost};
 use super::running::Runner;
 use crate::env::Clock;
 use crate::log::clusters::Clusters;
 use crate::model::Digest;
-use crate::registry::ModuleStore;
 use crate::task;
 use crate::task::handle::TaskHandle;
 use crate::task::plan::{ModuleSource, TaskPlan};
@@ -19,7 +19,7 @@ use crate::wasm::{self, Engine};
 
 pub struct WasmHost {
     pub engine: Engine,
-    pub store: ModuleStore,
+    pub modules: ModuleLog,
     /// Where compiled code is kept.
     pub cache_dir: PathBuf,
 }
@@ -29,12 +29,12 @@ impl ModuleHost for WasmHost {
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
         let checked = self.engine.inspect(bytes).map_err(rejected)?;
         let factory = self.engine.load(checked.digest, &checked.component, &self.cache_dir).map_err(rejected)?;
-        let digest = self.store.put(&checked.component)?;
-        Ok(Admitted { digest, size_bytes: checked.component.len() as u64, factory })
+        let Kept { digest, existed } = self.modules.put(&checked.component)?;
+        Ok(Admitted { digest, size_bytes: checked.component.len() as u64, existed, factory })
     }
 
     fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
-        let component = self.store.get(digest)?;
+        let component = self.modules.get(digest)?;
         Ok(self.engine.load(digest, &component, &self.cache_dir)?)
     }
 }

@@ -140,7 +140,7 @@ impl Manager {
 
     /// What applying a spec would do.
     pub fn plan(&self, spec: &JobSpec) -> Result<Plan, Error> {
-        Ok(plan::plan(spec, &facts::gather(spec, &self.clusters, &self.store.view(), &self.modules)?))
+        facts::judge(spec, &facts::gather(spec, &self.clusters, &self.store.view(), &self.modules)?)
     }
 
     /// Creates, changes or resumes a job.
@@ -232,7 +232,13 @@ impl Manager {
     }
 
     pub(super) fn change_of(&self, name: &str) -> Arc<Mutex<()>> {
-        Arc::clone(&self.slots().entry(name.to_owned()).or_default().change)
+        let view = self.store.view();
+        let mut slots = self.slots();
+        // Callers may invent names: what no job is called, and nobody holds, does not stay.
+        slots.retain(|known, slot| {
+            slot.job.is_some() || Arc::strong_count(&slot.change) > 1 || view.job(known).is_some()
+        });
+        Arc::clone(&slots.entry(name.to_owned()).or_default().change)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

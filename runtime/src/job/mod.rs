@@ -9,6 +9,7 @@ mod facts;
 pub mod host;
 pub mod manager;
 mod mirror;
+pub mod module_log;
 pub mod modules;
 pub mod plan;
 pub mod record;

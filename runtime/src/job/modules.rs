@@ -24,6 +24,8 @@ pub trait ModuleHost: Send + Sync {
 pub struct Admitted {
     pub digest: Digest,
     pub size_bytes: u64,
+    /// The bytes were kept already.
+    pub existed: bool,
     pub factory: Arc<dyn GuestFactory>,
 }
 
@@ -35,7 +37,7 @@ pub struct Modules {
 
 pub struct Pushed {
     pub module: ModuleRecord,
-    /// These bytes were there already.
+    /// Name, version and bytes were there already.
     pub existed: bool,
 }
 
@@ -47,7 +49,7 @@ impl Modules {
     /// Takes a module in under the name and version that it gives itself.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where these stand for other bytes already.
+    /// [`Error::Taken`] where these stand for other bytes already.
     pub fn push(&self, bytes: &[u8]) -> Result<Pushed, Error> {
         let admitted = self.host.admit(bytes)?;
         failpoint("module-stored");
@@ -56,7 +58,7 @@ impl Modules {
             ModuleId { name: description.name.clone(), version: description.version.clone(), digest: admitted.digest };
         check_names(&id)?;
         if let Some(module) = self.existing(&id)? {
-            return Ok(Pushed { module, existed: true });
+            return Ok(Pushed { module, existed: admitted.existed });
         }
         let pushed_at_ms = self.clock.now() / 1_000_000;
         let module = ModuleRecord { format: FORMAT, id, size_bytes: admitted.size_bytes, pushed_at_ms, description };
@@ -72,7 +74,7 @@ impl Modules {
     fn existing(&self, id: &ModuleId) -> Result<Option<ModuleRecord>, Error> {
         match self.store.view().module(&id.name, &id.version) {
             Some(found) if found.id.digest == id.digest => Ok(Some(found.clone())),
-            Some(found) => Err(Error::Conflict {
+            Some(found) => Err(Error::Taken {
                 doing: format!("push module {}@{} with digest {}", id.name, id.version, id.digest),
                 found: format!("it exists with digest {}", found.id.digest),
                 remedy: "raise the module's version: jobs pin a version, so its bytes never change",

@@ -19,8 +19,9 @@ pub use tasks::{Names, source_codec, task_plans};
 use super::record::{Desired, JobRecord, ModuleId};
 use super::sample::KeySample;
 use super::spec::{JobSpec, SinkSpec};
+use crate::error::Kind;
 use crate::log::TopicInfo;
-use crate::model::Digest;
+use crate::model::{Digest, names};
 use crate::task::plan::ModuleRef;
 use crate::wasm::contract::{Context, Description, GuestFactory};
 
@@ -97,6 +98,8 @@ pub struct Plan {
     pub topics_to_create: Vec<String>,
     /// The spec resolved; `None` only where it is refused.
     pub graph: Option<Graph>,
+    /// What the system refused while modules were opened: it says nothing of the spec, and may pass.
+    pub trouble: Option<String>,
 }
 
 /// Collects what is wrong while going on, so that one plan shows all of it.
@@ -104,6 +107,7 @@ pub struct Plan {
 struct Findings {
     refusals: Vec<Refusal>,
     warnings: Vec<String>,
+    trouble: Option<String>,
 }
 
 impl Findings {
@@ -142,6 +146,7 @@ pub fn plan(spec: &JobSpec, facts: &Facts) -> Plan {
         states: difference.states,
         topics_to_create: if action == Action::Create { topics_to_create(spec, facts) } else { Vec::new() },
         graph: graph.filter(|_| !refused),
+        trouble: findings.trouble,
     }
 }
 
@@ -156,6 +161,10 @@ fn open_all(spec: &JobSpec, graph: &Graph, findings: &mut Findings) {
         };
         if let Err(error) = operator.module.factory.instantiate(&context) {
             let module = &operator.module;
+            if error.kind() == Kind::Retry {
+                findings.trouble = Some(format!("module {}@{} {error}", module.name, module.version));
+                return;
+            }
             findings.refuse(
                 format!("operators[{}]", operator.id),
                 format!("module {}@{} {error}", module.name, module.version),
@@ -168,7 +177,7 @@ fn open_all(spec: &JobSpec, graph: &Graph, findings: &mut Findings) {
 fn topics_to_create(spec: &JobSpec, facts: &Facts) -> Vec<String> {
     let dead_letters = spec.dead_letter_topic();
     let missing = !facts.topics.contains_key(&dead_letters);
-    let changelog = format!("__forebay.{}.<uid>.{}.changelog", spec.name, tasks::STAGE);
+    let changelog = names::changelog_topic(&spec.name, "<uid>", names::STAGE);
     missing.then_some(dead_letters).into_iter().chain([changelog]).collect()
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::spec::JobSpec;
-use crate::model::{Digest, Uid};
+use crate::model::{Digest, Uid, names};
 use crate::wasm::contract::Description;
 
 /// Version of every record's format. Raised with any change that an older program would misread.
@@ -107,7 +107,7 @@ pub struct JobRecord {
 impl JobRecord {
     /// Names carry the uid, so that no two jobs ever share a topic or directory.
     pub fn uid8(&self) -> String {
-        self.uid.to_string().chars().take(8).collect()
+        names::uid8(self.uid)
     }
 }
 

@@ -12,6 +12,7 @@ use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 
 use super::scalar;
 use crate::codec::{Decode, MAX_AHEAD, Partitioner, TimeUnit};
+use crate::model::names;
 use crate::task::plan::{BadRecordPolicies, BadRecordPolicy, SinkTimestamp};
 
 /// A spec is written by hand: one larger than this is something else.
@@ -336,11 +337,11 @@ impl JobSpec {
     }
 
     pub fn dead_letter_topic(&self) -> String {
-        self.bad_records.topic.clone().unwrap_or_else(|| format!("{}.dead-letters", self.name))
+        self.bad_records.topic.clone().unwrap_or_else(|| names::dead_letter_topic(&self.name))
     }
 
     pub fn consumer_group(&self) -> String {
-        self.consumer_group.clone().unwrap_or_else(|| format!("forebay.{}", self.name))
+        self.consumer_group.clone().unwrap_or_else(|| names::consumer_group(&self.name))
     }
 }
 
@@ -410,12 +411,11 @@ fn one_line(message: &str) -> String {
 
 /// Of names that users give: of jobs and their parts, of namespaces, of other clusters. They become parts of topic
 /// names, which hold 249 characters.
-pub const NAME_MAX: usize = 64;
+pub const NAME_MAX: usize = names::PART_MAX;
 
 /// Names become parts of topics, directories, labels and references.
 pub fn is_name(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(plain)
+    names::is_part(text)
 }
 
 /// The known name that `found` was most likely meant to be, if any is near.

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::error::Error;
 use super::record::{JobRecord, Key, ModuleRecord, Record, SwapRecord};
-use super::spec::is_name;
 use crate::env::failpoint;
-use crate::log::{self, Assignment, Budget, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
+use crate::log::read::{Goes, read_to};
+use crate::log::{self, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
+use crate::model::names::Namespace;
 use crate::model::{PartitionBatch, Uid};
 
 /// A record holds at most a job spec, which is at most 1 MiB.
@@ -21,9 +21,6 @@ const MAX_RECORD_BYTES: u32 = 4 << 20;
 /// Names one write, so that a server can tell its own from another's with the same content.
 const WRITE_HEADER: &[u8] = b"forebay.write";
 const ATTEMPTS: u32 = 5;
-const POLL_WAIT: Duration = Duration::from_millis(20);
-/// Polls without a record, one after the other, before the topic counts as stuck.
-const EMPTY_POLLS_MAX: u32 = 500;
 
 /// Where a record stood when a change was made for it: the offset of its newest write.
 pub type Revision = i64;
@@ -117,24 +114,15 @@ struct Inner {
     view: View,
     /// The next offset to read.
     next: i64,
-    /// The newest write ids seen, per key.
+    /// The newest write ids seen, per key, since the last attempt to write began.
     writes: BTreeMap<Key, Vec<u8>>,
 }
 
 impl Store {
     /// Creates the control topic where there is none, takes it over and reads it to its end. A namespace has a
     /// control topic of its own: it keeps the jobs of one server apart from those of another on the same cluster.
-    pub fn open(log: Arc<dyn Log>, namespace: Option<&str>) -> Result<Self, Error> {
-        // Names of topics and transactional ids are made of it.
-        if let Some(name) = namespace.filter(|name| !is_name(name)) {
-            return Err(Error::Invalid {
-                doing: "open the control topic".to_owned(),
-                found: format!("`{}` is no namespace", name.escape_debug()),
-                remedy: "use 1 to 64 letters, digits, - and _",
-            });
-        }
-        let within = namespace.map_or(String::new(), |name| format!("{name}."));
-        let (topic, transactional_id) = (format!("__forebay.{within}control"), format!("forebay.{within}control"));
+    pub fn open(log: Arc<dyn Log>, namespace: &Namespace) -> Result<Self, Error> {
+        let (topic, transactional_id) = (namespace.control_topic(), namespace.control_transactional_id());
         let spec = TopicSpec {
             name: topic.clone(),
             partitions: 1,
@@ -174,12 +162,14 @@ impl Store {
                 return Ok(inner.view.clone());
             }
         }
-        Err(Error::Contended { attempts: ATTEMPTS })
+        Err(Error::Contended { topic: self.topic.clone(), attempts: ATTEMPTS })
     }
 
     /// One epoch with all changes. False where another server came in between: nothing was written.
     fn attempt(&self, inner: &mut Inner, changes: &[Change], write_id: &[u8]) -> Result<bool, Error> {
         failpoint("control-write-begins");
+        // Asked only about this attempt: it must not grow with every name that ever was.
+        inner.writes.clear();
         let writer = inner.writer.as_mut().ok_or(Error::ShuttingDown)?;
         let written = writer
             .begin()
@@ -219,33 +209,17 @@ impl Store {
         Ok(())
     }
 
-    /// Offsets are not dense, and the last one is usually a marker that is never delivered: the end is
-    /// asked for first, then read up to by position.
     fn read_to_end(&self, inner: &mut Inner) -> Result<(), Error> {
-        let topic = &self.topic;
-        let end = self.log.end_offset(topic, 0, Isolation::ReadUncommitted)?;
-        if inner.next >= end {
-            return Ok(());
+        let end = self.log.end_offset(&self.topic, 0, Isolation::ReadUncommitted)?;
+        let from = inner.next;
+        let next = read_to(self.log.as_ref(), (&self.topic, 0), from, end, |batch| {
+            apply(inner, batch)?;
+            Ok::<_, Error>(Goes::On)
+        })?;
+        if next > from {
+            inner.next = next;
+            *self.view.lock().unwrap_or_else(PoisonError::into_inner) = inner.view.clone();
         }
-        let id = self.log.topic(topic)?.id;
-        let mut reader = self.log.reader(Isolation::ReadCommitted)?;
-        reader.assign(&[Assignment::new(topic, id, 0, inner.next)])?;
-        let mut batch = PartitionBatch::new(topic, 0);
-        let mut empty = 0;
-        while inner.next < end {
-            let budget = Budget { max_records: 1_000, max_bytes: 8 << 20 };
-            if reader.poll(budget, POLL_WAIT, &mut batch)? {
-                empty = 0;
-                apply(inner, &batch)?;
-            } else {
-                empty += 1;
-            }
-            inner.next = reader.position(topic, 0).unwrap_or(inner.next).max(inner.next);
-            if empty == EMPTY_POLLS_MAX {
-                return Err(Error::ControlStuck { position: inner.next, end });
-            }
-        }
-        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = inner.view.clone();
         Ok(())
     }
 

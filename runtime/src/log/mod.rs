@@ -9,6 +9,7 @@ pub mod clusters;
 pub mod conformance;
 pub mod embedded;
 pub mod kafka;
+pub mod read;
 #[cfg(test)]
 pub mod sim;
 

@@ -4,6 +4,7 @@ mod batch;
 mod blobs;
 mod ids;
 pub mod murmur2;
+pub mod names;
 
 pub use batch::{Headers, PartitionBatch};
 pub use blobs::{Blobs, Malformed};

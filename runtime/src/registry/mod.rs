@@ -1,15 +1,17 @@
-//! Uploaded components as bytes, by digest.
+//! Uploaded components as bytes, by digest: files of one server, and records of a topic (`chunks`).
 //!
-//! Owns one directory of files `<sha256>.wasm`, written once and never changed. Knows nothing of
-//! names and versions (the control topic has those), and never runs or reads what it stores: a file
-//! is given out only when its bytes still have the digest they are asked for by.
+//! Owns one directory of files `<sha256>.wasm`, written once and never changed. It is a cache: what is kept for good is
+//! in the log. Knows nothing of names and versions (the control topic has those), and never runs or reads what it
+//! stores: a file is given out only when its bytes still have the digest they are asked for by.
+
+pub mod chunks;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::Kind;
-use crate::model::Digest;
+use crate::model::{Digest, Uid};
 
 const EXTENSION: &str = "wasm";
 
@@ -21,9 +23,9 @@ pub struct ModuleStore {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("find module {digest} in {}: there is none; push it again", dir.display())]
+    #[error("find module {digest} in {}: there is none", dir.display())]
     NotFound { digest: Digest, dir: PathBuf },
-    #[error("read module {digest}: the file has digest {found}; delete {} and push the module again", path.display())]
+    #[error("read module {digest}: the file {} has digest {found}", path.display())]
     Damaged { digest: Digest, found: Digest, path: PathBuf },
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
@@ -52,7 +54,7 @@ impl ModuleStore {
             return Ok(digest);
         }
         let path = self.path(digest);
-        let temporary = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4().simple()));
+        let temporary = path.with_extension(format!("{}.tmp", Uid::random()));
         let written = write_durably(&temporary, &path, bytes);
         if written.is_err() {
             // What is left of it is of no use; the first error is the one to tell.
@@ -73,6 +75,11 @@ impl ModuleStore {
         };
         let found = Digest::of(&bytes);
         if found == digest { Ok(bytes) } else { Err(Error::Damaged { digest, found, path }) }
+    }
+
+    /// Whether there is a file, whatever it holds.
+    pub fn has(&self, digest: Digest) -> bool {
+        self.path(digest).exists()
     }
 
     /// Every digest there is a file of, sorted. Other files are left alone.

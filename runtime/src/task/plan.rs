@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::codec::{Partitioner, SourceCodec};
 use crate::error::Kind;
 use crate::log::{TopicInfo, TopicRules};
-use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid};
+use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid, names};
 pub use crate::operator::ModuleRef;
 pub use crate::operator::bad_record::{BadRecordPolicies, BadRecordPolicy, CODES_OF_OPERATORS, LETTER_BYTES_MIN};
 pub use crate::operator::sink::SinkTimestamp;
@@ -140,7 +140,7 @@ impl TaskPlan {
 
     /// Fixed for the life of the job: what fences a predecessor of this task.
     pub fn transactional_id(&self) -> String {
-        format!("forebay.{}.{}.{}", self.job.uid, self.stage, self.task)
+        names::task_transactional_id(self.job.uid, &self.stage, self.task)
     }
 }
 

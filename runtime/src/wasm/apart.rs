@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,8 @@ pub const ARGUMENT: &str = "compile-module";
 const CPU_SECONDS_MAX: u64 = 120;
 const MEMORY_BYTES_MAX: u64 = 4 << 30;
 const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// Such processes at once: each may take all of that memory. Who comes later waits.
+const AT_ONCE: usize = 2;
 /// Running tasks come first.
 const NICENESS: libc::c_int = 10;
 
@@ -46,23 +49,27 @@ enum Answer {
     /// What was made follows.
     Made,
     Refused(Vec<String>),
+    /// The process could not work, whatever it was given.
+    Failed(String),
 }
 
 /// The program that does the work when it is given [`ARGUMENT`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Apart {
     program: PathBuf,
+    turns: Turns,
 }
 
 impl Apart {
     pub(super) fn new(program: PathBuf) -> Self {
-        Self { program }
+        Self { program, turns: Turns { free: Mutex::new(AT_ONCE), freed: Condvar::new() } }
     }
 
     /// # Errors
     /// What is wrong with the bytes, or [`Error::Process`].
     pub(super) fn run(&self, work: Work, settings: &EngineSettings, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let failed = |doing, source| Error::Process { doing, program: self.program.clone(), source };
+        let _turn = self.turns.take();
         let EngineSettings { upload_bytes_max, stack_bytes_max, .. } = *settings;
         let order = serde_json::to_vec(&Order { work, upload_bytes_max, stack_bytes_max });
         let order = order.map_err(|error| failed("write to", error.into()))?;
@@ -82,8 +89,38 @@ impl Apart {
         match taken_apart::<Answer>(&answer) {
             Some((Answer::Made, made)) if status.success() => Ok(made.to_vec()),
             Some((Answer::Refused(reasons), _)) if status.success() => Err(Rejected { reasons }.into()),
+            Some((Answer::Failed(found), _)) if status.success() => Err(failed("work in", io::Error::other(found))),
+            // Its own limits end it by other signals: the system was out of memory, or somebody killed it.
+            _ if status.signal() == Some(libc::SIGKILL) => {
+                Err(failed("work in", io::Error::other("it was killed: is the machine out of memory?")))
+            }
             _ => Err(Rejected::because(end_of(work, status)).into()),
         }
+    }
+}
+
+/// Who may start a process now.
+#[derive(Debug)]
+struct Turns {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn take(&self) -> Turn<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
     }
 }
 
@@ -93,7 +130,7 @@ fn end_of(work: Work, status: ExitStatus) -> String {
         Work::Compile => "compiling the module",
     };
     match status.signal() {
-        Some(libc::SIGXCPU | libc::SIGKILL) => {
+        Some(libc::SIGXCPU) => {
             format!("{doing} took more than {CPU_SECONDS_MAX} s of CPU time: split it, or build it smaller")
         }
         _ => format!(
@@ -122,7 +159,7 @@ pub fn serve() -> io::Result<()> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "this command is for the server's own use"))?;
     let (answer, made) = match work_on(&order, bytes) {
         Ok(made) => (Answer::Made, made),
-        Err(reasons) => (Answer::Refused(reasons), Vec::new()),
+        Err(answer) => (answer, Vec::new()),
     };
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, &answer)?;
@@ -131,16 +168,16 @@ pub fn serve() -> io::Result<()> {
     stdout.flush()
 }
 
-fn work_on(order: &Order, bytes: &[u8]) -> Result<Vec<u8>, Vec<String>> {
+fn work_on(order: &Order, bytes: &[u8]) -> Result<Vec<u8>, Answer> {
     let &Order { work, upload_bytes_max, stack_bytes_max } = order;
     let settings = EngineSettings { upload_bytes_max, stack_bytes_max, ..EngineSettings::default() };
     match work {
         Work::Inspect => super::inspect::inspect(bytes, upload_bytes_max)
             .map(|checked| checked.component)
-            .map_err(|rejected| rejected.reasons),
+            .map_err(|rejected| Answer::Refused(rejected.reasons)),
         Work::Compile => {
-            let engine = Engine::new(settings).map_err(|error| vec![error.to_string()])?;
-            engine.precompile(bytes).map_err(|message| vec![message])
+            let engine = Engine::new(settings).map_err(|error| Answer::Failed(error.to_string()))?;
+            engine.precompile(bytes).map_err(|message| Answer::Refused(vec![message]))
         }
     }
 }
@@ -190,6 +227,43 @@ mod tests {
         assert!(matches!(mute, Error::Rejected(_)), "{mute}");
         let half = run(&script("half", "#!/bin/sh\ncat > /dev/null\necho '\"Made\"'\nkill -SEGV $$\n"));
         assert!(matches!(half, Error::Rejected(_)), "what a dying process made is not used: {half}");
+    }
+
+    #[test]
+    fn what_the_system_does_to_a_process_is_not_held_against_the_module() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, end) in [("killed", "kill -KILL $$"), ("failed", "echo '{\"Failed\":\"no threads\"}'")] {
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\ncat > /dev/null\n{end}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+            let error = run(&path.display().to_string());
+            assert_eq!(error.kind(), crate::error::Kind::Retry, "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_processes_run_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("count");
+        use std::os::unix::fs::PermissionsExt;
+        // Each leaves a file while it runs, and tells how many there are.
+        let script = format!(
+            "#!/bin/sh\ncat > /dev/null\ncd {}\ntouch run.$$\necho '\"Made\"'\nls run.* | wc -l\nrm run.$$\n",
+            dir.path().display()
+        );
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let apart = Apart::new(path);
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| apart.run(Work::Inspect, &EngineSettings::default(), b"bytes").unwrap()))
+                .collect();
+            for run in runs {
+                let seen: usize = String::from_utf8(run.join().unwrap()).unwrap().trim().parse().unwrap();
+                assert!(seen <= AT_ONCE, "{seen} at once");
+            }
+        });
     }
 
     #[test]

@@ -279,6 +279,9 @@ pub enum GuestError {
     /// Ours, not the guest's.
     #[error("host: {0}")]
     Host(String),
+    /// The system's, not the guest's: memory maps, descriptors or threads ran out on this machine.
+    #[error("could not be run: the system refused: {0}")]
+    System(String),
 }
 
 impl GuestError {
@@ -289,7 +292,7 @@ impl GuestError {
 
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Retry(_) | Self::Interrupted => Kind::Retry,
+            Self::Retry(_) | Self::Interrupted | Self::System(_) => Kind::Retry,
             Self::Open(_) => Kind::Invalid,
             Self::Host(_) => Kind::Bug,
             _ => Kind::Guest,

@@ -31,6 +31,7 @@ impl Error {
         match self {
             Self::Start(_) => Kind::Bug,
             Self::Rejected(_) => Kind::Invalid,
+            Self::Describe { source, .. } if source.kind() == Kind::Retry => Kind::Retry,
             Self::Compile { .. } | Self::Describe { .. } => Kind::Guest,
             Self::Digest { .. } => Kind::Corrupt,
             Self::Cache { .. } | Self::Process { .. } => Kind::Retry,

@@ -85,6 +85,11 @@ pub(super) struct TooManyHostCalls {
     limit: u32,
 }
 
+/// What the operating system said no to; the engine passes its words on and keeps the type to itself.
+pub(super) fn is_of_system(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains("(os error ")
+}
+
 impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
@@ -94,6 +99,11 @@ impl ResourceLimiter for State {
         }
         self.memory_bytes = total;
         Ok(true)
+    }
+
+    /// The system refused what the limits allowed: the call ends by it, for the guest would take it for a limit.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        if is_of_system(&error) { Err(error) } else { Ok(()) }
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {

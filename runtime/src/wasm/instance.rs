@@ -15,7 +15,7 @@ use super::contract::{
     Answer, CallTime, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, RecordCall, TimerCall,
 };
 use super::error::Error;
-use super::host::{LogGate, Measured, Measurement, State, TooManyHostCalls, Voice, printable};
+use super::host::{LogGate, Measured, Measurement, State, TooManyHostCalls, Voice, is_of_system, printable};
 use super::{EngineSettings, convert, describe};
 use crate::model::{Blobs, Digest};
 
@@ -197,6 +197,9 @@ fn fault(error: wasmtime::Error, state: &mut State, settings: &EngineSettings) -
     }
     if error.is::<Interrupted>() {
         return GuestError::Interrupted;
+    }
+    if is_of_system(&error) {
+        return GuestError::System(format!("{error:#}"));
     }
     if state.memory_refused {
         return GuestError::Memory { limit_bytes: settings.memory_bytes_max };

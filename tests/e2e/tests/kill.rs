@@ -137,3 +137,20 @@ async fn timers_set_before_a_crash_fire_once_after_it() {
     let after = client.consume("liquidity-ticks").await.unwrap().len();
     assert!(after > before, "{before} ticks before the crash, {after} after it: no timer was left to fire");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_are_in_the_log_and_their_files_a_cache() {
+    let mut bench = Bench::new();
+    let pipelines = pipelines(14, 10_000, 200_000);
+    let client = bench.server.start(None).await.unwrap();
+    deploy(&client, &pipelines).await;
+    bench.server.kill();
+    for folder in ["modules", "cache"] {
+        std::fs::remove_dir_all(bench.server.data_dir().join(folder)).unwrap();
+    }
+    let client = bench.server.start(None).await.unwrap();
+    finish(&client, &pipelines).await;
+    // What is there no more while the server runs is fetched when it is needed.
+    std::fs::remove_dir_all(bench.server.data_dir().join("modules")).unwrap();
+    client.swap("liquidity", "liquidity", "liquidity@2.0.0").await.unwrap();
+}

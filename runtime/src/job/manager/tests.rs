@@ -3,6 +3,7 @@ use super::super::record::SwapPhase;
 use super::*;
 use crate::env::SystemClock;
 use crate::error::Kind;
+use crate::model::names::Namespace;
 
 const SPEC: &str = "
 name: counts
@@ -32,7 +33,7 @@ impl World {
     /// A process that starts over this log; `start` is not called yet.
     fn process(&self) -> Arc<Manager> {
         let clock = SystemClock::shared();
-        let store = Arc::new(Store::open(Arc::clone(&self.log), None).unwrap());
+        let store = Arc::new(Store::open(Arc::clone(&self.log), &Namespace::default()).unwrap());
         let modules = Arc::new(Modules::new(Box::new(self.host.clone()), Arc::clone(&store), Arc::clone(&clock)));
         modules.push(&module_bytes(&description("1", 1, &[], &[]))).unwrap();
         modules.push(&module_bytes(&description("2", 2, &[1], &[1]))).unwrap();
@@ -265,4 +266,38 @@ fn a_task_that_ended_by_itself_is_started_again_unless_its_data_is_damaged() {
     manager.apply(&spec(), None).unwrap();
     assert_eq!(manager.get("counts").unwrap().state, State::Running);
     manager.shutdown();
+}
+
+#[test]
+fn a_job_whose_modules_bytes_are_gone_starts_by_itself_once_they_are_pushed_again() {
+    let world = World::new();
+    let first = world.process();
+    first.apply(&spec(), None).unwrap();
+    first.shutdown();
+    let second = world.process();
+    world.host.forget_all();
+    second.start().unwrap();
+    until(|| second.get("counts").unwrap().error.is_some());
+    let job = second.get("counts").unwrap();
+    assert_eq!(job.state, State::Failed);
+    assert!(job.error.as_ref().unwrap().contains("push the module again"), "{:?}", job.error);
+    let pushed = second.modules.push(&module_bytes(&description("1", 1, &[], &[]))).unwrap();
+    assert!(!pushed.existed, "the name was there, the bytes were not");
+    until(|| second.get("counts").unwrap().state == State::Running);
+    second.shutdown();
+}
+
+#[test]
+fn names_that_callers_invent_leave_nothing_behind() {
+    let world = World::new();
+    let manager = world.process();
+    manager.apply(&spec(), None).unwrap();
+    for i in 0..100 {
+        manager.stop(&format!("invented-{i}")).unwrap_err();
+        manager.delete(&format!("invented-{i}")).unwrap_err();
+        let refused = SPEC.replace("name: counts", &format!("name: invented-{i}")).replace("counter@1", "no@1");
+        manager.apply(&JobSpec::parse(&refused).unwrap(), None).map(drop).unwrap_err();
+    }
+    assert!(manager.slots().len() <= 2, "{}", manager.slots().len());
+    assert_eq!(manager.get("counts").unwrap().state, State::Running);
 }

@@ -10,6 +10,7 @@ use super::{Facts, Findings, FoundModule, module_ref};
 use crate::codec::{FieldPath, Partitioner, code};
 use crate::log::{Cleanup, TopicInfo};
 use crate::model::murmur2::KEY_GROUPS;
+use crate::model::names;
 use crate::task::plan::{CODES_OF_OPERATORS, LETTER_BYTES_MIN, ModuleRef, Origin};
 
 const DEFAULT_PARALLELISM_MAX: u32 = 4;
@@ -218,7 +219,7 @@ pub fn is_internal(topic: &str) -> bool {
         "__cluster_metadata",
         "__remote_log_metadata",
     ];
-    topic.starts_with("__forebay.") || KAFKAS.contains(&topic)
+    names::is_internal(topic) || KAFKAS.contains(&topic)
 }
 
 /// A job that reads what it writes runs for ever; internal topics have one writer each.

@@ -9,11 +9,9 @@ use super::{Graph, ResolvedSource};
 use crate::codec::{EventTimeRule, FieldPath, KeyRule, SourceCodec};
 use crate::log::Log;
 use crate::model::NextOffset;
+use crate::model::names::{self, STAGE};
 use crate::task::plan::{JobIdentity, OperatorPlan, SinkPlan, SourcePlan, TaskPlan, TaskSettings, TopicRef};
 use crate::watermark::WatermarkSettings;
-
-/// There is one stage until jobs can repartition.
-pub const STAGE: &str = "main";
 
 /// What a job's internal things are called. They carry the uid: a job made again under its name
 /// shares none of them.
@@ -27,14 +25,14 @@ impl Names {
     pub fn of(job: &JobRecord, data_dir: &Path) -> Self {
         let uid8 = job.uid8();
         Self {
-            changelog: format!("__forebay.{}.{uid8}.{STAGE}.changelog", job.name),
+            changelog: names::changelog_topic(&job.name, &uid8, STAGE),
             dead_letters: job.spec.dead_letter_topic(),
-            directory: data_dir.join("jobs").join(format!("{}.{uid8}", job.name)),
+            directory: names::job_directory(data_dir, &job.name, &uid8),
         }
     }
 
     fn task(&self, task: u32) -> PathBuf {
-        self.directory.join(format!("{STAGE}.{task}"))
+        names::task_directory(&self.directory, STAGE, task)
     }
 }
 

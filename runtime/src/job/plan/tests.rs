@@ -285,6 +285,16 @@ fn parameters_are_checked_by_name_and_by_opening_the_module() {
 }
 
 #[test]
+fn what_the_system_refuses_says_nothing_of_the_spec() {
+    let join = "counter@1, inputs: {in: in}}";
+    let with = "join@1, inputs: {left: in, right: in}, parameters: {venue: x, depth: no-memory}}";
+    let yaml = SPEC.replace(join, with);
+    let plan = planned(&yaml, &facts());
+    assert_eq!(plan.refusals, []);
+    assert!(plan.trouble.as_ref().unwrap().contains("Cannot allocate memory"), "{:?}", plan.trouble);
+}
+
+#[test]
 fn operators_stand_behind_those_that_feed_them_whatever_their_order_in_the_spec() {
     let spec = SPEC.replace("operators:\n", "operators:\n  - {id: last, module: counter@1, inputs: {in: count.out}}\n");
     let graph = planned(&spec, &facts()).graph.unwrap();

@@ -2,6 +2,7 @@ use super::super::fakes;
 use super::super::record::{FORMAT, ModuleId};
 use super::*;
 use crate::model::Digest;
+use crate::model::names::Namespace;
 use crate::wasm::contract::Description;
 
 const CONTROL: &str = "__forebay.control";
@@ -19,18 +20,18 @@ fn module(version: &str, bytes: &[u8]) -> Record {
 #[test]
 fn what_was_committed_is_in_the_answer_and_there_after_a_reopening() {
     let (_dir, log) = fakes::log();
-    let store = Store::open(Arc::clone(&log), None).unwrap();
+    let store = Store::open(Arc::clone(&log), &Namespace::default()).unwrap();
     let view = store.commit(&[Change::put(module("1", b"a"), Expected::Absent)]).unwrap();
     assert_eq!(view.module("m", "1").unwrap().id.digest, Digest::of(b"a"));
     drop(store);
-    let again = Store::open(log, None).unwrap();
+    let again = Store::open(log, &Namespace::default()).unwrap();
     assert_eq!(again.view().modules().count(), 1);
 }
 
 #[test]
 fn a_change_made_for_another_revision_is_a_conflict_and_writes_nothing() {
     let (_dir, log) = fakes::log();
-    let store = Store::open(log, None).unwrap();
+    let store = Store::open(log, &Namespace::default()).unwrap();
     let view = store.commit(&[Change::put(module("1", b"a"), Expected::Absent)]).unwrap();
     let revision = view.revision(&module("1", b"a").key()).unwrap();
     let changes =
@@ -43,8 +44,8 @@ fn a_change_made_for_another_revision_is_a_conflict_and_writes_nothing() {
 #[test]
 fn a_server_that_was_fenced_reads_what_the_other_wrote_and_tries_again() {
     let (_dir, log) = fakes::log();
-    let first = Store::open(Arc::clone(&log), None).unwrap();
-    let second = Store::open(log, None).unwrap();
+    let first = Store::open(Arc::clone(&log), &Namespace::default()).unwrap();
+    let second = Store::open(log, &Namespace::default()).unwrap();
     second.commit(&[Change::put(module("1", b"a"), Expected::Absent)]).unwrap();
     let view = first.commit(&[Change::put(module("2", b"b"), Expected::Absent)]).unwrap();
     assert_eq!(view.modules().count(), 2);
@@ -55,7 +56,7 @@ fn a_server_that_was_fenced_reads_what_the_other_wrote_and_tries_again() {
 #[test]
 fn a_removed_record_is_gone() {
     let (_dir, log) = fakes::log();
-    let store = Store::open(log, None).unwrap();
+    let store = Store::open(log, &Namespace::default()).unwrap();
     store.commit(&[Change::put(module("1", b"a"), Expected::Absent)]).unwrap();
     let view = store.commit(&[Change::remove(module("1", b"a").key())]).unwrap();
     assert_eq!(view.modules().count(), 0);
@@ -64,11 +65,11 @@ fn a_removed_record_is_gone() {
 #[test]
 fn records_of_another_format_or_kind_are_refused_by_name() {
     let (_dir, log) = fakes::log();
-    drop(Store::open(Arc::clone(&log), None).unwrap());
+    drop(Store::open(Arc::clone(&log), &Namespace::default()).unwrap());
     let mut batch = PartitionBatch::new(CONTROL, 0);
     batch.push(-1, -1, Some(b"job/a"), Some(br#"{"format": 99}"#));
     log.produce(&batch).unwrap();
-    let error = Store::open(log, None).err().unwrap().to_string();
+    let error = Store::open(log, &Namespace::default()).err().unwrap().to_string();
     assert!(error.contains("job/a") && error.contains("format 99"), "{error}");
 }
 

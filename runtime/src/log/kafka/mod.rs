@@ -31,10 +31,8 @@ use super::{
     Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, Span, TimestampBounds, TopicInfo, TopicRules,
     TopicSpec, Writer,
 };
-use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId};
+use crate::model::{NextOffset, PartitionBatch, PartitionId, TopicId, names};
 
-/// Topics that the runtime keeps for itself begin with this.
-const INTERNAL: &str = "__forebay.";
 /// What a batch of one record weighs beside the record, at most: Kafka bounds batches, callers bound records.
 const RECORD_OVERHEAD_BYTES: u32 = 128;
 /// A topic that was just created or deleted is waited for so long: each broker hears of it by itself.
@@ -240,7 +238,7 @@ const NO_UNCLEAN_ELECTION: (&str, &str) = ("unclean.leader.election.enable", "fa
 fn settings_of(spec: &TopicSpec, replication: i32) -> Vec<(&'static str, String)> {
     let mut settings: Vec<_> = kept_for_ever(spec.cleanup).map(|(setting, wanted)| (setting, wanted.to_owned())).into();
     settings.push(("max.message.bytes", spec.max_record_bytes.saturating_add(RECORD_OVERHEAD_BYTES).to_string()));
-    if spec.name.starts_with(INTERNAL) {
+    if names::is_internal(&spec.name) {
         settings.push((NO_UNCLEAN_ELECTION.0, NO_UNCLEAN_ELECTION.1.to_owned()));
         settings.push(("message.timestamp.type", "LogAppendTime".to_owned()));
         settings.push(("min.insync.replicas", (replication - 1).clamp(1, 2).to_string()));

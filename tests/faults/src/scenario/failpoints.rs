@@ -61,6 +61,7 @@ pub const PLACES: &[(&str, Way)] = &[
     ("state-write-begins", Way::Ending),
     ("state-written", Way::Ending),
     ("stop-flushed", Way::Ending),
+    ("module-committed", Way::Pushing),
     ("module-stored", Way::Pushing),
     ("control-write-begins", Way::Creating),
     ("control-after-commit", Way::Creating),
