@@ -156,7 +156,8 @@ fn plan(dice: &mut Dice, log: &Simulated, hints: bool) -> TaskPlan {
         job: JobIdentity { name: "job".into(), uid: Uid([7; 16]), incarnation: 1 },
         stage: "main".into(),
         task: 0,
-        parallelism: 1,
+        // Of two, and it reads the other's partitions too: a single task has no reason to refuse a misplaced record.
+        parallelism: 2,
         operators: vec![OperatorPlan {
             id: "ledger".into(),
             inputs: (0..sources.len()).map(|source| (Origin::Source(source), 0)).collect(),
