@@ -123,7 +123,7 @@ fn an_answer_larger_than_the_limit_is_not_copied() {
         (i32.store (i32.const 4148) (i32.const 0)) (i32.store (i32.const 4152) (i32.const 24000000))
         (i32.const 4096)";
     let refused = process(&TestGuest::default().process(huge));
-    let Err(GuestError::Answer(message)) = &refused else { panic!("{refused:?}") };
+    let Err(GuestError::TooMuch(message)) = &refused else { panic!("{refused:?}") };
     assert!(message.contains("bytes: emit less"), "{message}");
 }
 
