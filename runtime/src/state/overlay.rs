@@ -162,7 +162,8 @@ impl Overlay {
         if room <= value.room && value.start >= self.mark.arena {
             return at;
         }
-        if (at as usize) < self.mark.entries && value.start < self.mark.arena {
+        // A place of no bytes from before the mark may lie where the arena ended then.
+        if (at as usize) < self.mark.entries && (value.start < self.mark.arena || value.room == 0) {
             self.before.push((at, value));
         }
         let start = self.reserve(room);
@@ -228,6 +229,16 @@ mod tests {
         overlay.mark();
         overlay.undo();
         assert!(all(&overlay)[12].is_some());
+    }
+
+    #[test]
+    fn a_delete_that_was_the_last_write_before_the_mark_comes_back() {
+        let mut overlay = Overlay::default();
+        overlay.put(1, 0, b"k", 1, None);
+        overlay.mark();
+        overlay.put(1, 0, b"k", 1, Some(b"since"));
+        overlay.undo();
+        assert_eq!(read(&overlay, b"k"), Some(None));
     }
 
     #[test]
