@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example log_bench [records] [directory]`. CPU time counts RocksDB's own threads too.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -5,6 +5,8 @@
 //! medians. Restarts are measured in fresh processes after an end without any closing (as by kill -9);
 //! the page cache is warm.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;

@@ -156,7 +156,7 @@ struct PrivateDir(PathBuf);
 impl PrivateDir {
     fn make() -> Result<Self, Failure> {
         use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("forebay-check-{}", uuid::Uuid::new_v4().simple()));
+        let path = std::env::temp_dir().join(format!("forebay-check-{}", forebay::model::Uid::random()));
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(|error| Failure::other(format!("create {}: {error}", path.display())))?;
         Ok(Self(path))

@@ -163,7 +163,7 @@ impl RunningTask {
         let status = self.handle.status();
         let (job, task) = (&self.plan.job.name, self.plan.task);
         let why = status.error.as_deref().unwrap_or("it ended without saying why");
-        match self.restarts.judge(status.error_kind, now, rand::random()) {
+        match self.restarts.judge(status.error_kind, now, crate::env::chance()) {
             Verdict::After(pause) => {
                 tracing::warn!(%job, task, "task starts again in {} ms: {why}", pause.as_millis());
                 self.due = Some(now + pause);

@@ -66,7 +66,7 @@ fn work(context: &TaskContext) {
                     break;
                 }
                 Act::LookForOwner => {
-                    rest(context, pause.mul_f64(0.5 + rand::random::<f64>()));
+                    rest(context, pause.mul_f64(0.5 + crate::env::chance()));
                     pause = (pause * 2).min(LONGEST_LOOK);
                     (last, act) = look_for_owner(context, last, &mut supervisor);
                 }

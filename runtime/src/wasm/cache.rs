@@ -77,7 +77,7 @@ fn create_private(dir: &Path) -> io::Result<()> {
 
 fn write(dir: &Path, path: &PathBuf, code: &[u8]) -> io::Result<()> {
     create_private(dir)?;
-    let temporary = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4().simple()));
+    let temporary = path.with_extension(format!("{}.tmp", crate::model::Uid::random()));
     let mut file = fs::File::create(&temporary)?;
     file.write_all(MAGIC)?;
     file.write_all(blake3::hash(code).as_bytes())?;

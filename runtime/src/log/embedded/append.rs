@@ -174,7 +174,7 @@ impl News {
     pub fn wait(&self, seen: u64, deadline: Instant) -> bool {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
         while *generation == seen {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::env::instant());
             if left.is_zero() {
                 return false;
             }

@@ -4,7 +4,7 @@
 //! where all of it is wanted, and beside them where the position or the budget falls inside it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Shared;
 use super::batch;
@@ -89,7 +89,7 @@ impl Reader for EmbeddedReader {
 
     fn poll(&mut self, budget: Budget, wait: Duration, into: &mut PartitionBatch) -> Result<bool, Error> {
         into.clear();
-        let deadline = Instant::now() + wait;
+        let deadline = crate::env::instant() + wait;
         loop {
             let seen = self.shared.news.generation();
             let more_is_coming = self.shared.step();
@@ -99,7 +99,7 @@ impl Reader for EmbeddedReader {
                 Look::Nothing => {}
             }
             // The test mode shows what it holds back when it is asked, not when time passes.
-            if more_is_coming && Instant::now() < deadline {
+            if more_is_coming && crate::env::instant() < deadline {
                 continue;
             }
             if !self.shared.news.wait(seen, deadline) {

@@ -86,7 +86,7 @@ impl Drop for Answer {
 impl Handle {
     fn new(cluster: &Cluster) -> Result<Self, Error> {
         let client = Arc::new(Client::new(Role::Producer, &cluster.admin(), None)?);
-        Ok(Self { client, made: Instant::now(), is_silent: false, misled: 0 })
+        Ok(Self { client, made: crate::env::instant(), is_silent: false, misled: 0 })
     }
 }
 
@@ -309,7 +309,7 @@ impl Admin {
 
     /// The same for partitions of any topics.
     pub fn offsets_of(&self, partitions: &[(&str, PartitionId)], of: OffsetOf) -> Result<Vec<i64>, Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = crate::env::instant() + PATIENCE;
         let names: BTreeSet<&str> = partitions.iter().map(|(topic, _)| *topic).collect();
         let names: Vec<&str> = names.into_iter().collect();
         let doing = format!("ask for offsets of {}", named(&names));
@@ -317,13 +317,13 @@ impl Admin {
             let found = self.ask_for_offsets(&doing, partitions, of, PATIENCE)?;
             let moving = found.iter().find(|(_, answer)| answer.is_err_and(is_between_leaders));
             let Some(((topic, _), Err(code))) = moving else { break found };
-            if Instant::now() >= deadline {
+            if crate::env::instant() >= deadline {
                 self.handle().misled = MISLED_MAX;
                 return Err(self.error(&doing, *code, Some(topic)));
             }
             // Leaders move, and a broker hears of a new topic after the cluster has named it as the leader. Nobody tells
             // this client who leads now: it keeps what it heard last.
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::env::instant());
             match self.look_up(topic, left) {
                 Err(code) if is_unknown(code) => return Err(self.error(&doing, code, Some(topic))),
                 _ => std::thread::sleep(LEADER_PAUSE),
@@ -523,7 +523,7 @@ impl Admin {
         queue: *mut sys::rd_kafka_queue_t,
         patience: Duration,
     ) -> Result<*mut sys::rd_kafka_event_t, (Code, String)> {
-        let deadline = Instant::now() + patience + Duration::from_secs(5);
+        let deadline = crate::env::instant() + patience + Duration::from_secs(5);
         loop {
             // SAFETY: the caller's promise.
             let event = unsafe { sys::rd_kafka_queue_poll(queue, native::millis(LOOK)) };
@@ -537,7 +537,7 @@ impl Admin {
             if let Some((code, why)) = refused {
                 return Err((code, why));
             }
-            if Instant::now() >= deadline {
+            if crate::env::instant() >= deadline {
                 return Err((Code::RD_KAFKA_RESP_ERR__TIMED_OUT, "no answer".to_owned()));
             }
         }

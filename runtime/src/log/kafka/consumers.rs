@@ -157,7 +157,7 @@ impl Consumer {
             return;
         }
         if self.client.look_up(topic, METADATA_PATIENCE).is_ok() {
-            self.known().insert(topic.to_owned(), Instant::now());
+            self.known().insert(topic.to_owned(), crate::env::instant());
         }
     }
 }
@@ -275,7 +275,7 @@ impl Wake {
     pub fn wait(&self, seen: u64, deadline: Instant) -> bool {
         let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
         while *generation == seen {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::env::instant());
             if left == Duration::ZERO {
                 return false;
             }
@@ -309,11 +309,11 @@ mod tests {
         assert!(Arc::ptr_eq(&consumer, second.consumer()));
         std::thread::scope(|scope| {
             let asked = scope.spawn(|| {
-                let since = Instant::now();
+                let since = crate::env::instant();
                 consumer.look_up("c");
                 since.elapsed()
             });
-            let since = Instant::now();
+            let since = crate::env::instant();
             drop(first);
             drop(second);
             assert!(since.elapsed() < METADATA_PATIENCE / 2, "{:?}", since.elapsed());

@@ -96,11 +96,11 @@ impl Groups {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.retain(|_, writing| writing.used.elapsed() < KEPT);
         if let Some(writing) = writers.get_mut(name) {
-            writing.used = Instant::now();
+            writing.used = crate::env::instant();
             return Ok(Arc::clone(&writing.group));
         }
         let group = Arc::new(self.connect(name)?);
-        writers.insert(name.to_owned(), Writing { group: Arc::clone(&group), used: Instant::now() });
+        writers.insert(name.to_owned(), Writing { group: Arc::clone(&group), used: crate::env::instant() });
         Ok(group)
     }
 
@@ -118,7 +118,7 @@ impl Group {
     /// # Safety
     /// The queue lives.
     unsafe fn answer(&self, queue: *mut sys::rd_kafka_queue_t) -> Result<(), Code> {
-        let deadline = Instant::now() + self.patience();
+        let deadline = crate::env::instant() + self.patience();
         loop {
             // SAFETY: the caller's promise; the event is destroyed once, after all of it was read.
             unsafe {
@@ -139,10 +139,10 @@ impl Group {
 
     /// Fills in what the group has committed for the partitions of a list.
     fn committed(&self, list: &PartitionList) -> Result<(), Code> {
-        let deadline = Instant::now() + self.patience();
+        let deadline = crate::env::instant() + self.patience();
         let mut wait = LOOK;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::env::instant());
             // SAFETY: client and list live through the call.
             let code = unsafe { sys::rd_kafka_committed(self.client.rk(), list.as_ptr(), millis(wait.min(left))) };
             match code {
@@ -166,7 +166,7 @@ impl Group {
             *refused = Some(REFUSAL);
         }
         match *refused {
-            known if is_refused || Instant::now() >= deadline => {
+            known if is_refused || crate::env::instant() >= deadline => {
                 Err(known.unwrap_or(Code::RD_KAFKA_RESP_ERR__TIMED_OUT))
             }
             _ => Ok(()),

@@ -99,7 +99,7 @@ impl Log for Kafka {
             return Err(Error::InvalidTopic { topic: spec.name.clone(), reason });
         }
         shared.admin.create(&spec.name, partitions, shared.replication, &settings_of(spec, shared.replication))?;
-        shared.created().insert(spec.name.clone(), Instant::now() + METADATA_PATIENCE);
+        shared.created().insert(spec.name.clone(), crate::env::instant() + METADATA_PATIENCE);
         // Each broker hears of it by itself; a partition without a leader takes nothing.
         shared.wait_for(&spec.name, "it was created, and is not there yet", |found| {
             found.is_some_and(|topic| topic.led && topic.partitions == spec.partitions)
@@ -298,7 +298,7 @@ impl Shared {
 
     fn is_new(&self, topic: &str) -> bool {
         let mut created = self.created();
-        created.retain(|_, until| Instant::now() < *until);
+        created.retain(|_, until| crate::env::instant() < *until);
         created.contains_key(topic)
     }
 
@@ -383,9 +383,9 @@ impl Shared {
     }
 
     fn wait_for(&self, name: &str, found: &str, is_so: impl Fn(Option<&Described>) -> bool) -> Result<(), Error> {
-        let deadline = Instant::now() + METADATA_PATIENCE;
+        let deadline = crate::env::instant() + METADATA_PATIENCE;
         while !is_so(self.admin.describe(&[name])?.first()) {
-            if Instant::now() >= deadline {
+            if crate::env::instant() >= deadline {
                 let doing = format!("wait for topic {name}");
                 return Err(Error::Unavailable { doing, found: found.to_owned() });
             }

@@ -296,7 +296,7 @@ fn destroy(rk: *mut sys::rd_kafka_t, events: Arc<Events>, done: Option<std::sync
     struct Handle(*mut sys::rd_kafka_t);
     // SAFETY: librdkafka's handles may be destroyed from any thread.
     unsafe impl Send for Handle {}
-    let begun = Instant::now();
+    let begun = crate::env::instant();
     let hanging = {
         let mut dying = dying();
         dying.push(begun);
@@ -567,7 +567,7 @@ mod tests {
 
     #[test]
     fn only_what_takes_long_to_close_counts_as_hanging() {
-        let begun = Instant::now();
+        let begun = crate::env::instant();
         let all_at_once = vec![begun; 4 * HANGING_MAX];
         assert_eq!(hanging(&all_at_once, begun + HANGS_AFTER), 0);
         let later = begun + HANGS_AFTER + Duration::from_millis(1);
@@ -583,7 +583,7 @@ mod tests {
         let clients: Vec<Client> = (0..2 * HANGING_MAX).map(|_| client()).collect();
         let events: Vec<_> = clients.iter().map(|client| Arc::downgrade(&client.events)).collect();
         drop(clients);
-        let since = Instant::now();
+        let since = crate::env::instant();
         while events.iter().any(|events| events.upgrade().is_some()) {
             assert!(since.elapsed() < Duration::from_secs(60), "a client does not go");
             std::thread::yield_now();

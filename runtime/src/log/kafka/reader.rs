@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::bindings as sys;
 
@@ -159,7 +159,7 @@ impl Reader for KafkaReader {
 
     fn poll(&mut self, budget: Budget, wait: Duration, into: &mut PartitionBatch) -> Result<bool, Error> {
         into.clear();
-        let deadline = Instant::now() + wait;
+        let deadline = crate::env::instant() + wait;
         loop {
             let seen = self.wake.generation();
             match self.look_around(budget, into)? {

@@ -129,9 +129,9 @@ impl Watched {
             wake: Arc::clone(wake),
             has_word: AtomicBool::new(false),
             seen: Mutex::new(Seen {
-                taken: Instant::now(),
+                taken: crate::env::instant(),
                 next: at.offset,
-                news: Instant::now(),
+                news: crate::env::instant(),
                 looked: None,
                 heard: None,
                 behind: None,
@@ -149,7 +149,7 @@ impl Watched {
     /// The client has brought everything before `next`.
     pub fn came(&self, next: i64) {
         let mut seen = self.seen();
-        seen.news = Instant::now();
+        seen.news = crate::env::instant();
         if next > seen.next {
             seen.next = next;
             seen.renewals = 0;
@@ -159,7 +159,7 @@ impl Watched {
 
     /// The reader has looked, and there was nothing.
     pub fn looked(&self) {
-        self.seen().looked = Some(Instant::now());
+        self.seen().looked = Some(crate::env::instant());
     }
 
     /// The offset that the client is to bring next.
@@ -183,7 +183,7 @@ impl Watched {
     pub fn moved(&self, consumer: &Arc<Consumer>) {
         let mut seen = self.seen();
         seen.consumer = Arc::downgrade(consumer);
-        let now = Instant::now();
+        let now = crate::env::instant();
         (seen.taken, seen.news, seen.looked, seen.behind) = (now, now, None, None);
     }
 
@@ -268,13 +268,13 @@ impl Stalls {
 
 /// The thread; it ends with the log.
 fn run(shared: &Weak<Shared>) {
-    let mut topics_at = Instant::now();
+    let mut topics_at = crate::env::instant();
     loop {
         // sleep: nobody is waited for; what is quiet is looked at now and then
         std::thread::sleep(TICK);
         let Some(shared) = shared.upgrade() else { return };
         let watched = shared.stalls.living();
-        let now = Instant::now();
+        let now = crate::env::instant();
         let acts: Vec<_> = watched.iter().map(|one| one.facts(now).map_or(Act::Wait, |facts| judge(&facts))).collect();
         let which = |act| watched.iter().zip(&acts).filter(move |(_, found)| **found == act).map(|(one, _)| one);
         which(Act::Renew).for_each(|one| renew(&shared, one));
@@ -284,7 +284,7 @@ fn run(shared: &Weak<Shared>) {
         }
         if topics_at.elapsed() >= TOPICS_EVERY {
             check_topics(&shared, &watched);
-            topics_at = Instant::now();
+            topics_at = crate::env::instant();
         }
     }
 }
@@ -295,7 +295,7 @@ fn ask<'a>(shared: &Shared, isolation: Isolation, watched: impl Iterator<Item = 
     if of.is_empty() {
         return;
     }
-    let at = Instant::now();
+    let at = crate::env::instant();
     let partitions: Vec<_> = of.keys().copied().collect();
     // While the cluster is away there is no answer, and so no evidence.
     let found = match shared.admin.ends(&partitions, isolation) {

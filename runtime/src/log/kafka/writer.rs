@@ -71,7 +71,7 @@ impl KafkaWriter {
     /// Fences whoever owned the id, and waits until what it had open is aborted or complete.
     pub fn take_over(shared: Arc<Shared>, transactional_id: &str) -> Result<Self, Error> {
         let doing = || format!("take over {transactional_id}");
-        let deadline = Instant::now() + TAKEOVER_PATIENCE;
+        let deadline = crate::env::instant() + TAKEOVER_PATIENCE;
         let settings = shared.cluster.writer(Some(transactional_id));
         let mut patience = FIRST_TRY;
         let mut attempts = 0;
@@ -102,7 +102,7 @@ impl KafkaWriter {
                     | Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE
                     | Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
             );
-            if !passing || Instant::now() >= deadline {
+            if !passing || crate::env::instant() >= deadline {
                 return Err(admin::error(&doing(), code, &client.events.explain(text), None));
             }
             // One that lingers on would fence the next at its second try; that one then says so, and its caller
@@ -396,7 +396,7 @@ impl Producer {
     fn enqueue_batch(&mut self, records: &PartitionBatch, from: usize, to: usize) -> Result<(), (Code, String)> {
         let handle = self.topics[&records.topic].handle;
         let mut next = from;
-        let deadline = Instant::now() + self.patience;
+        let deadline = crate::env::instant() + self.patience;
         while next < to {
             self.messages.clear();
             self.messages.extend((next..to).map(|i| message(records, i)));
@@ -419,7 +419,7 @@ impl Producer {
     }
 
     fn enqueue_each(&mut self, records: &PartitionBatch, from: usize, to: usize) -> Result<(), (Code, String)> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = crate::env::instant() + self.patience;
         for i in from..to {
             loop {
                 self.client.events.deliveries().outstanding += 1;
@@ -471,7 +471,7 @@ impl Producer {
 
     /// Backpressure: what the cluster is slow to take makes the task slow, and loses nothing.
     fn wait_for_room(&self, code: Code, deadline: Instant) -> Result<(), (Code, String)> {
-        if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL || Instant::now() >= deadline {
+        if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL || crate::env::instant() >= deadline {
             return Err((code, native::describe(code)));
         }
         self.client.serve(QUEUE_WAIT);
@@ -480,9 +480,9 @@ impl Producer {
 
     /// Waits until the fate of every message is known; an error where one was not taken.
     fn settle(&self) -> Result<(), (Code, String)> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = crate::env::instant() + self.patience;
         while self.client.events.deliveries().outstanding > 0 {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(crate::env::instant());
             if left.is_zero() {
                 let missing = self.client.events.deliveries().outstanding;
                 let found = format!("{missing} records were not acknowledged within {} ms", self.patience.as_millis());
@@ -498,12 +498,12 @@ impl Producer {
     /// librdkafka fails a transaction before it reports the delivery that failed: a call in between is refused for the
     /// transaction's state, and does not say that a record was to blame.
     fn hear_failure(&self) {
-        let deadline = Instant::now() + REPORT_PATIENCE;
+        let deadline = crate::env::instant() + REPORT_PATIENCE;
         let unheard = || {
             let deliveries = self.client.events.deliveries();
             deliveries.failed.as_ref().is_none_or(|(code, ..)| was_purged(*code)) && deliveries.outstanding > 0
         };
-        while unheard() && Instant::now() < deadline {
+        while unheard() && crate::env::instant() < deadline {
             self.client.serve(QUEUE_WAIT);
         }
     }
