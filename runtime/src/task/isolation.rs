@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// CPU time of a call, once one of this batch has used all that it may have: the same record is in one of the next.
-const SHORT_CALL: Duration = Duration::from_millis(100);
+const SHORT_CALL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Isolation {
@@ -20,7 +20,7 @@ pub(super) struct Isolation {
 impl Isolation {
     /// Of a batch of so many records, none of which has been processed.
     pub fn of(records: usize) -> Self {
-        Self { waiting: if records == 0 { Vec::new() } else { vec![0..records] }, deadline: false }
+        Self { waiting: (records > 0).then_some(0..records).into_iter().collect(), deadline: false }
     }
 
     pub fn next(&self) -> Option<Range<usize>> {

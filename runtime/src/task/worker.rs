@@ -41,9 +41,8 @@ pub fn spawn(
 fn work(context: &TaskContext) {
     let mut supervisor = Supervisor::default();
     loop {
-        let (error, mut act) = match run(context, &mut supervisor) {
-            Ok(session::Ended::Stopped) => return context.update(|status| status.phase = Phase::Stopped),
-            Err(ended) => ended,
+        let Some((error, mut act)) = run(context, &mut supervisor) else {
+            return context.update(|status| status.phase = Phase::Stopped);
         };
         let mut last = error;
         let mut pause = AFTER_FENCING;
@@ -76,12 +75,20 @@ fn work(context: &TaskContext) {
     }
 }
 
-/// One session, and what comes after it.
-fn run(context: &TaskContext, supervisor: &mut Supervisor) -> Result<session::Ended, (Error, Act)> {
+/// One session, and what comes after it; none where it was told to stop, and has.
+fn run(context: &TaskContext, supervisor: &mut Supervisor) -> Option<(Error, Act)> {
     let before = context.memory().progress;
-    let mut session = Session::recover(context).map_err(|error| judge(context, supervisor, error, None, before))?;
-    let facts = |session: &Session<'_>| (session.digests(), session.hold);
-    session.run().map_err(|error| judge(context, supervisor, error, Some(facts(&session)), before))
+    let mut session = match Session::recover(context) {
+        Ok(session) => session,
+        Err(error) => return Some(judge(context, supervisor, error, None, before)),
+    };
+    match session.run() {
+        Ok(session::Ended::Stopped) => None,
+        Err(error) => {
+            let facts = (session.digests(), session.hold);
+            Some(judge(context, supervisor, error, Some(facts), before))
+        }
+    }
 }
 
 /// What comes after a session that ended in an error. `session` has its modules and whether it was held; none where it
