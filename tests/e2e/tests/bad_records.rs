@@ -58,6 +58,25 @@ async fn poison_at_any_place_costs_its_neighbours_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_loop_or_hoard_behind_a_backlog_are_dead_letters_and_a_stop_is_heard_meanwhile() {
+    let mut bench = Bench::new();
+    let client = bench.server.start(None).await.unwrap();
+    client.push(&e2e::guest("poison")).await.unwrap();
+    let wish =
+        |i: usize| [(700, "loop"), (1_205, "allocate"), (1_206, "loop")].iter().find(|(at, _)| *at == i).map(|at| at.1);
+    let wishes: Vec<Wish> = (0..3_000).map(wish).collect();
+    let input = deploy(&client, ALONE, "slow", &wishes).await;
+    feed(client.clone(), Arc::clone(&input), Pace::at_once()).await.unwrap();
+    // While a record loops for a second, and is looked for in several calls.
+    until(&client, "poison-slow", |job| job.tasks.iter().any(|task| task.traps > 0)).await;
+    let asked = std::time::Instant::now();
+    client.stop_job("poison-slow").await.unwrap();
+    assert!(asked.elapsed() < std::time::Duration::from_secs(5), "{:?}", asked.elapsed());
+    client.apply(&spec_of(ALONE, "slow")).await.unwrap();
+    judge(&client, "slow", &input, &wishes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_chain_the_dead_letter_is_what_the_failing_module_was_given() {
     let mut bench = Bench::new();
     let client = bench.server.start(None).await.unwrap();
@@ -96,9 +115,7 @@ async fn deploy(client: &Client, spec: &str, name: &str, wishes: &[Wish]) -> Arc
     for base in ["numbers", "counted"] {
         client.create_topic(&topic(base), 2).await.unwrap();
     }
-    let spec = spec.replace("name: poison", &format!("name: poison-{name}"));
-    let spec = spec.replace("topic: numbers", &format!("topic: {}", topic("numbers")));
-    client.apply(&spec.replace("topic: counted", &format!("topic: {}", topic("counted")))).await.unwrap();
+    client.apply(&spec_of(spec, name)).await.unwrap();
 
     let mut input = Partitioned::new(&topic("numbers"), 2);
     for (n, wish) in wishes.iter().enumerate() {
@@ -107,6 +124,12 @@ async fn deploy(client: &Client, spec: &str, name: &str, wishes: &[Wish]) -> Arc
         input.push(Record { key: Some(key_of(n).into_bytes()), value, timestamp_ms: 1_000 });
     }
     Arc::new(input)
+}
+
+fn spec_of(spec: &str, name: &str) -> String {
+    let spec = spec.replace("name: poison", &format!("name: poison-{name}"));
+    let spec = spec.replace("topic: numbers", &format!("topic: numbers-{name}"));
+    spec.replace("topic: counted", &format!("topic: counted-{name}"))
 }
 
 fn key_of(n: usize) -> String {
@@ -127,7 +150,12 @@ async fn judge(client: &Client, name: &str, input: &Partitioned, wishes: &[Wish]
         let offset = offsets[partition];
         offsets[partition] += 1;
         if let Some(wish) = wish {
-            let code = if *wish == "panic" { "trap" } else { "told-so" };
+            let code = match *wish {
+                "panic" => "trap",
+                "loop" => "deadline",
+                "allocate" => "memory",
+                _ => "told-so",
+            };
             let value = input.partitions[partition][offset as usize].value.clone().unwrap();
             expected_letters.push((partition, offset, code, value));
         } else {

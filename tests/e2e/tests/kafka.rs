@@ -239,6 +239,34 @@ async fn partitions_added_while_a_job_runs_are_read_and_a_count_that_does_not_fi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_loop_in_a_backlog_are_dead_letters_and_no_transaction_times_out_over_them() {
+    let Some((on, client)) = OnKafka::start("loops", 1).await else { return };
+    client.push(&e2e::guest("poison")).await.unwrap();
+    // Two in one batch: what the search for them takes is longer than a transaction may be open.
+    let loops = [5_000, 5_300, 12_000];
+    let record = |n: usize| {
+        let wish = if loops.contains(&n) { r#"{"do":"loop"}"# } else { "{}" };
+        let (key, value) = (format!("key-{}", n % KEYS).into_bytes(), wish.as_bytes().to_vec());
+        Record { key: Some(key), value: Some(value), timestamp_ms: 1_000 }
+    };
+    let records: Vec<Record> = (0..20_000).map(record).collect();
+    client.produce(&on.input(), vec![(0, records.as_slice())]).await.unwrap();
+    let spec = format!(
+        "name: {name}\nsources: [{{id: numbers, topic: {name}-in, decode: json}}]\n\
+         operators: [{{id: count, module: poison@1.0.0, inputs: {{input: numbers}}}}]\n\
+         sinks: [{{id: out, topic: {name}-out, from: count.out, timestamp: now}}]\n",
+        name = on.name
+    );
+    client.apply(&spec).await.unwrap();
+    until(&client, &on.name, |job| read_of(job, "numbers") == 20_000).await;
+    let letters = client.consume(&format!("{}.dead-letters", on.name)).await.unwrap();
+    let code =
+        |letter: &market_data::api::Seen| letter.headers.iter().any(|h| h.0 == "forebay.code" && h.1 == "deadline");
+    assert!(letters.len() == loops.len() && letters.iter().all(code), "{} letters", letters.len());
+    assert_eq!(client.consume(&on.output()).await.unwrap().len(), 20_000 - loops.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_lost_its_directory_needs_nobody() {
     let Some((mut on, client)) = OnKafka::start("directory", 2).await else { return };
     client.apply(&on.spec("earliest")).await.unwrap();
