@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What `-o json` prints: every answer but raw records, which the CLI writes by hand.
     for message in ["Module", "ModuleDescription", "StateDeclaration", "ParameterDeclaration", "Plan", "Refusal"]
         .into_iter()
-        .chain(["PlannedState", "OperatorModule", "Job", "Task", "Position", "Swap", "SwitchedTask"])
+        .chain(["PlannedState", "OperatorModule", "Job", "Task", "Position", "Swap", "SwapPlan", "SwitchedTask"])
         .chain(["Topic", "Partition", "ProduceResponse", "ProducedPartition"])
     {
         build = build.message_attribute(format!("forebay.v1.{message}"), "#[derive(serde::Serialize)]");

@@ -84,6 +84,12 @@ pub fn chance() -> f64 {
     rand::random()
 }
 
+/// Ends the process, whatever its threads do: as `kill` would, but with success. Nothing here needs a clean end.
+pub fn end_at_once() -> ! {
+    // SAFETY: takes no pointers and does not return; no destructor runs beside threads that go on.
+    unsafe { libc::_exit(0) }
+}
+
 /// Bytes for an identity that nothing else has.
 #[allow(clippy::disallowed_methods, reason = "the door itself")]
 pub fn identity() -> [u8; 16] {

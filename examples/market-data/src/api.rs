@@ -163,8 +163,8 @@ impl Client {
 
     pub async fn swap(&self, name: &str, operator: &str, module: &str) -> Result<proto::Swap, Error> {
         let doing = format!("swap {operator} of job {name} for {module}");
-        let request =
-            proto::SwapJobRequest { name: name.to_owned(), operator: operator.to_owned(), module: module.to_owned() };
+        let (name, operator, module) = (name.to_owned(), operator.to_owned(), module.to_owned());
+        let request = proto::SwapJobRequest { name, operator, module, ..Default::default() };
         Ok(self.jobs().swap(request).await.map_err(status(doing))?.into_inner().swap.unwrap_or_default())
     }
 

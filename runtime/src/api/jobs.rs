@@ -12,12 +12,14 @@ use super::error::blocking;
 use super::proto::jobs_server::Jobs as Service;
 use super::proto::{
     ApplyJobRequest, ApplyJobResponse, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResponse,
-    ListJobsRequest, ListJobsResponse, PlanJobRequest, PlanJobResponse, RollbackJobRequest, RollbackJobResponse,
-    StopJobRequest, StopJobResponse, SwapJobRequest, SwapJobResponse, WatchJobRequest, WatchJobResponse,
+    ListJobsRequest, ListJobsResponse, PlanJobRequest, PlanJobResponse, PlanSwapRequest, PlanSwapResponse,
+    RollbackJobRequest, RollbackJobResponse, StopJobRequest, StopJobResponse, SwapJobRequest, SwapJobResponse,
+    WatchJobRequest, WatchJobResponse,
 };
 use super::view;
 use crate::env::Clock;
 use crate::job::Error;
+use crate::job::change::loss::Accepted;
 use crate::job::manager::Manager;
 use crate::job::modules::Modules;
 use crate::job::record::ModuleId;
@@ -104,9 +106,17 @@ impl Service for JobsApi {
     }
 
     async fn swap(&self, request: Request<SwapJobRequest>) -> Answer<SwapJobResponse> {
-        let SwapJobRequest { name, operator, module } = request.into_inner();
-        let swap = self.changed(move |manager| manager.swap(&name, &operator, &module)).await?;
+        let SwapJobRequest { name, operator, module, reset, drop } = request.into_inner();
+        let accepted = Accepted { reset, drop };
+        let swap = self.changed(move |manager| manager.swap(&name, &operator, &module, &accepted)).await?;
         Ok(Response::new(SwapJobResponse { swap: Some(view::swap(&swap)) }))
+    }
+
+    async fn plan_swap(&self, request: Request<PlanSwapRequest>) -> Answer<PlanSwapResponse> {
+        let PlanSwapRequest { name, operator, module, reset, drop } = request.into_inner();
+        let accepted = Accepted { reset, drop };
+        let plan = self.changed(move |manager| manager.plan_swap(&name, &operator, &module, &accepted)).await?;
+        Ok(Response::new(PlanSwapResponse { plan: Some(view::swap_plan(&plan)) }))
     }
 
     async fn rollback(&self, request: Request<RollbackJobRequest>) -> Answer<RollbackJobResponse> {

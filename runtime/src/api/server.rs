@@ -23,9 +23,9 @@ use super::proto::jobs_server::JobsServer;
 use super::proto::modules_server::ModulesServer;
 use super::proto::topics_server::TopicsServer;
 use super::topics::TopicsApi;
-use crate::env::{Clock, SystemClock, raise_descriptor_limit, refuse_unknown_failpoints};
+use crate::env::{Clock, SystemClock, end_at_once, raise_descriptor_limit, refuse_unknown_failpoints};
 use crate::error::Kind;
-use crate::job::host::{Threads, WasmHost};
+use crate::job::host::{Loaded, Threads, WasmHost};
 use crate::job::manager::Manager;
 use crate::job::module_log::ModuleLog;
 use crate::job::modules::Modules;
@@ -135,6 +135,7 @@ impl Platform {
             engine,
             modules: ModuleLog::open(Arc::clone(&log), &namespace, ModuleStore::open(&data_dir.join("modules"))?)?,
             cache_dir: data_dir.join("cache"),
+            loaded: Loaded::default(),
         };
         let store = Arc::new(Store::open(Arc::clone(&log), &namespace)?);
         let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
@@ -183,9 +184,11 @@ impl Platform {
             () = shutdown => Ok(()),
         };
         let manager = Arc::clone(&self.manager);
-        let ended = tokio::task::spawn_blocking(move || manager.shutdown()).await;
-        if let Err(error) = ended {
-            tracing::error!("end the tasks: {error}");
+        match tokio::task::spawn_blocking(move || manager.shutdown()).await {
+            Ok(true) => {}
+            // What still runs would meet a process that is being taken apart.
+            Ok(false) => end_at_once(),
+            Err(error) => tracing::error!("end the tasks: {error}"),
         }
         Ok(served?)
     }

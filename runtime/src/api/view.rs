@@ -6,6 +6,7 @@ use crate::job::plan::{Action, Fate, Plan, PlannedState, Refusal};
 use crate::job::record::{JobRecord, ModuleId, ModuleRecord, SwapPhase, SwapRecord, SwitchedTask};
 use crate::job::running::TaskView;
 use crate::job::spec::JobSpec;
+use crate::job::swap::SwapPlan;
 use crate::task::handle::{ModuleStatus, Phase};
 use crate::wasm::contract::Description;
 
@@ -154,6 +155,7 @@ fn job_state(state: State) -> proto::JobState {
         State::Running => proto::JobState::Running,
         State::Restarting => proto::JobState::Restarting,
         State::Failed => proto::JobState::Failed,
+        State::Stopping => proto::JobState::Stopping,
         State::Stopped => proto::JobState::Stopped,
     }
 }
@@ -234,6 +236,17 @@ pub fn swap(swap: &SwapRecord) -> proto::Swap {
         reason: swap.reason.clone().unwrap_or_default(),
         started_at_ms: swap.started_at_ms,
         tasks: swap.tasks.iter().map(|(&number, task)| switched(number, task)).collect(),
+    }
+}
+
+pub fn swap_plan(plan: &SwapPlan) -> proto::SwapPlan {
+    proto::SwapPlan {
+        operator: plan.operator.clone(),
+        from: Some(pinned(&plan.operator, &plan.from)),
+        to: Some(pinned(&plan.operator, &plan.to)),
+        refusals: plan.refusals.iter().map(refusal).collect(),
+        warnings: plan.warnings.clone(),
+        states: plan.states.iter().map(state).collect(),
     }
 }
 

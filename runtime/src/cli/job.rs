@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use forebay::api::client::Client;
 use forebay::api::json::Named;
 use forebay::api::proto::{
-    ApplyJobRequest, DeleteJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, Plan, PlanAction, PlanJobRequest,
-    RollbackJobRequest, StateFate, StopJobRequest, Swap, SwapJobRequest, SwapPhase, Task, TaskPhase,
+    ApplyJobRequest, DeleteJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, OperatorModule, Plan, PlanAction,
+    PlanJobRequest, PlanSwapRequest, PlannedState, Refusal, RollbackJobRequest, StateFate, StopJobRequest, Swap,
+    SwapJobRequest, SwapPhase, SwapPlan, Task, TaskPhase,
 };
 
 use super::exit::{Exit, Failure};
@@ -50,6 +51,15 @@ pub enum Command {
         operator: String,
         /// name@version, or a digest
         module: String,
+        /// A state that begins empty beside one that is dropped; repeatable
+        #[arg(long, value_name = "STATE")]
+        reset: Vec<String>,
+        /// A state or timer that the new version no longer declares; repeatable
+        #[arg(long, value_name = "STATE")]
+        drop: Vec<String>,
+        /// Show what the swap would do to each state, and everything that is wrong with it
+        #[arg(long)]
+        plan: bool,
     },
     /// Go back to the version before the last swap, with the state as it stands
     Rollback {
@@ -85,11 +95,18 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
         }
         Command::Stop { job } => {
             let job = client.jobs.stop(StopJobRequest { name: job }).await?.into_inner().job.unwrap_or_default();
-            format.write(&job, |job| format!("job {} is stopped; `forebay job apply` resumes it", job.name))
+            format.write(&job, describe_stop)
         }
         Command::Delete { job, yes } => delete(job, yes, client, format).await,
-        Command::Swap { job, operator, module } => {
-            let request = SwapJobRequest { name: job, operator, module };
+        Command::Swap { job: name, operator, module, reset, drop, plan: true } => {
+            let request = PlanSwapRequest { name, operator, module, reset, drop };
+            let plan = client.jobs.plan_swap(request).await?.into_inner().plan.unwrap_or_default();
+            format.write(&plan, describe_swap_plan)?;
+            let refused = !plan.refusals.is_empty();
+            if refused { Err(Failure { exit: Exit::Invalid, message: String::new() }) } else { Ok(()) }
+        }
+        Command::Swap { job: name, operator, module, reset, drop, plan: false } => {
+            let request = SwapJobRequest { name, operator, module, reset, drop };
             format.write(&client.jobs.swap(request).await?.into_inner().swap.unwrap_or_default(), describe_swap)
         }
         Command::Rollback { job } => {
@@ -122,22 +139,53 @@ async fn delete(job: String, yes: bool, mut client: Client, format: Format) -> R
 
 fn describe_plan(plan: &Plan) -> String {
     let mut lines = vec![format!("job {}: {}", plan.job, plan.action().name())];
-    lines.extend(plan.refusals.iter().map(|r| format!("  refused  {}: {}\n           {}", r.place, r.found, r.remedy)));
+    lines.extend(plan.refusals.iter().map(refused));
     lines.extend(plan.warnings.iter().map(|warning| format!("  warning  {warning}")));
     lines.extend(plan.changes.iter().map(|change| format!("  change   {change}")));
     lines.extend(plan.topics_to_create.iter().map(|topic| format!("  create   topic {topic}")));
     lines.extend(plan.modules.iter().map(|m| format!("  module   {}: {}@{}", m.operator, m.name, m.version)));
-    lines.extend(plan.states.iter().map(|state| {
-        let versions = match state.fate() {
-            StateFate::Keep | StateFate::Reset => format!("v{}", state.to_version),
-            _ => format!("v{} → v{}", state.from_version, state.to_version),
-        };
-        format!("  state    {}.{}: {} {versions} {}", state.operator, state.state, state.fate().name(), state.reason)
-    }));
+    lines.extend(plan.states.iter().map(planned));
     if plan.parallelism > 0 {
         lines.push(format!("  tasks    {}", plan.parallelism));
     }
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+fn refused(refusal: &Refusal) -> String {
+    format!("  refused  {}: {}\n           {}", refusal.place, refusal.found, refusal.remedy)
+}
+
+fn planned(state: &PlannedState) -> String {
+    let versions = match state.fate() {
+        StateFate::Keep | StateFate::Reset => format!("v{}", state.to_version),
+        StateFate::Orphan => format!("v{}", state.from_version),
+        _ => format!("v{} → v{}", state.from_version, state.to_version),
+    };
+    format!("  state    {}.{}: {} {versions} {}", state.operator, state.state, state.fate().name(), state.reason)
+}
+
+fn describe_swap_plan(plan: &SwapPlan) -> String {
+    let (from, to) = (version(&plan.from), version(&plan.to));
+    let verdict = if plan.refusals.is_empty() { "possible" } else { "refused" };
+    let mut lines = vec![format!("swap of {}: {from} → {to}: {verdict}", plan.operator)];
+    lines.extend(plan.refusals.iter().map(refused));
+    lines.extend(plan.warnings.iter().map(|warning| format!("  warning  {warning}")));
+    lines.extend(plan.states.iter().map(planned));
+    lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+fn describe_stop(job: &Job) -> String {
+    if job.state() == JobState::Stopped {
+        return format!("job {} is stopped; `forebay job apply` resumes it", job.name);
+    }
+    let running = job.tasks.iter().filter(|task| task.phase() != TaskPhase::Stopped);
+    let tasks: Vec<_> = running.map(|task| task.number.to_string()).collect();
+    format!(
+        "job {} is stopping: task {} has not ended yet, it may be in a long call of its module; see `forebay job get {}`",
+        job.name,
+        tasks.join(", "),
+        job.name
+    )
 }
 
 fn summary(jobs: &[Job]) -> String {
@@ -216,14 +264,14 @@ fn watermark(ns: i64) -> String {
 }
 
 fn describe_swap(swap: &Swap) -> String {
-    let version = |module: &Option<forebay::api::proto::OperatorModule>| {
-        module.as_ref().map_or(String::new(), |module| format!("{}@{}", module.name, module.version))
-    };
     let kind = if swap.rollback { "rollback" } else { "swap" };
     let (from, to) = (version(&swap.from), version(&swap.to));
     let mut text = format!("{kind} {} of {}: {from} → {to}: {}", swap.id, swap.operator, SwapPhase::name(swap.phase()));
     if !swap.reason.is_empty() {
         text.push_str(&format!("\n  {}", swap.reason));
+    }
+    if swap.phase() == SwapPhase::Switching && swap.tasks.is_empty() {
+        text.push_str("\n  decided, and tried by no task yet: they try it when the job starts");
     }
     for task in swap.tasks.iter().filter(|task| task.epoch > 0) {
         let pause = task.pause_us as f64 / 1000.0;
@@ -231,4 +279,8 @@ fn describe_swap(swap: &Swap) -> String {
         text.push_str(&format!("\n  task {number}: since epoch {epoch}, gap {pause:.1} ms, {tried} values tried"));
     }
     text
+}
+
+fn version(module: &Option<OperatorModule>) -> String {
+    module.as_ref().map_or(String::new(), |module| format!("{}@{}", module.name, module.version))
 }

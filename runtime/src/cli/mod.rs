@@ -15,6 +15,7 @@ mod topic;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use forebay::api::client::Client;
@@ -22,6 +23,9 @@ use forebay::wasm::{Engine, EngineSettings, apart};
 
 use self::exit::Failure;
 use self::output::Format;
+
+/// Calls under way are told that the server ends, and have so long to say so.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
 #[command(
@@ -77,7 +81,10 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::other(format!("start the program: {error}"))),
     };
-    match runtime.block_on(obey(arguments)) {
+    let obeyed = runtime.block_on(obey(arguments));
+    // A call that is still being answered does not hold up the end.
+    runtime.shutdown_timeout(LAST_ANSWERS);
+    match obeyed {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => exit::report(&failure),
     }

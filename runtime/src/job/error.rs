@@ -34,6 +34,11 @@ pub enum Error {
     SwapAbandoned { job: String, swap: Uid, reason: String },
     #[error("{doing}: no answer within {seconds} s; see `forebay job get`")]
     TimedOut { doing: String, seconds: u64 },
+    #[error(
+        "{doing}: task {tasks} has not ended within {seconds} s, it may be in a long call of its module; it goes on by \
+         itself as soon as it has: see `forebay job get`"
+    )]
+    Ending { doing: String, tasks: String, seconds: u64 },
     #[error("control topic, record {key}: {found}; the topic was written by another version, or is damaged")]
     Damaged { key: String, found: String },
     #[error("write to topic {topic}: still fenced by another server after {attempts} attempts")]
@@ -67,6 +72,7 @@ impl Error {
             Self::Module { kind, .. } => *kind,
             Self::SwapAbandoned { .. } => Kind::Guest,
             Self::TimedOut { .. }
+            | Self::Ending { .. }
             | Self::Contended { .. }
             | Self::NoBytes { .. }
             | Self::Io { .. }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::modules::{self, Modules};
-use super::plan::{Facts, FoundModule, Graph, Plan, Refusal, is_internal, module_ref, plan, source_codec};
+use super::plan::{Facts, FoundModule, Graph, Plan, Refusal, is_internal, module_ref, plan, resolve, source_codec};
 use super::record::{JobRecord, ModuleId, SourceRecord};
 use super::sample::{self, KeySample};
 use super::spec::{JobSpec, KeySpec, SourceSpec};
@@ -40,12 +40,25 @@ pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Module
     Ok(facts)
 }
 
-/// The graph of a job that was planned before, with exactly the modules that it is pinned to.
+/// The graph of a job that was planned before, with exactly the modules that it is pinned to. They are not opened: the
+/// plan has done so once, and every task does.
 ///
 /// # Errors
 /// [`Error::Refused`] where something that it needs has gone meanwhile; what may pass (a disk, a module whose bytes
 /// somebody has to push again) with its own kind, so that the job is tried again.
 pub fn graph_of(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Graph, Error> {
+    let facts = of_job(job, clusters, view, modules)?;
+    resolve(&job.spec, &facts).map_err(|refusals| Error::Refused { job: job.name.clone(), refusals })
+}
+
+/// The same, where every module is opened as its tasks will: for modules that the job has not run yet.
+pub fn plan_of(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Graph, Error> {
+    let facts = of_job(job, clusters, view, modules)?;
+    let planned = judge(&job.spec, &facts)?;
+    planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
+}
+
+fn of_job(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Facts, Error> {
     let mut facts = of_topics(&job.spec, clusters)?;
     for operator in &job.spec.operators {
         let pinned = job.modules.get(&operator.id);
@@ -53,8 +66,7 @@ pub fn graph_of(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Mod
         facts.modules.insert(operator.module.clone(), or_refused(look_up(&reference, view, modules))?);
     }
     facts.job = Some(job.clone());
-    let planned = judge(&job.spec, &facts)?;
-    planned.graph.ok_or_else(|| Error::Refused { job: job.name.clone(), refusals: planned.refusals })
+    Ok(facts)
 }
 
 /// The plan, unless the machine was in no state to make it.

@@ -1,6 +1,7 @@
 //! Stand-ins for tests: modules that only describe themselves, tasks that only do as they are told.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::log::{Cleanup, Log, TimestampBounds, TopicInfo, TopicSpec};
 use crate::model::{Blobs, Digest, TopicId};
 use crate::task::handle::{ModuleStatus, Phase, SwapStatus, TaskHandle, TaskStatus, TrialOutcome, TrialStatus};
 use crate::task::plan::{ModuleSource, TaskPlan};
-use crate::task::target::TargetCell;
+use crate::task::target::{Change, TargetCell};
 use crate::wasm::contract::{
     Answer, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, ParameterDecl, RecordCall,
     StateDecl, TimerCall,
@@ -88,12 +89,16 @@ impl Guest for Silent {
 
 /// Takes descriptions as JSON for modules.
 #[derive(Clone, Default)]
-pub struct DescriptionHost(Arc<Mutex<BTreeMap<Digest, Arc<Description>>>>);
+pub struct DescriptionHost {
+    modules: Arc<Mutex<BTreeMap<Digest, Arc<Description>>>>,
+    /// The disk has trouble.
+    pub unreadable: Arc<AtomicBool>,
+}
 
 impl DescriptionHost {
     /// As a server that has lost its disk, and a log that never had the bytes.
     pub fn forget_all(&self) {
-        self.0.lock().unwrap().clear();
+        self.modules.lock().unwrap().clear();
     }
 }
 
@@ -107,13 +112,17 @@ impl ModuleHost for DescriptionHost {
             return Err(Error::Rejected { reasons: vec!["it is no description".to_owned()] });
         };
         let digest = Digest::of(bytes);
-        let existed = self.0.lock().unwrap().insert(digest, Arc::new(description)).is_some();
+        let existed = self.modules.lock().unwrap().insert(digest, Arc::new(description)).is_some();
         let factory = self.load(digest)?;
         Ok(Admitted { digest, size_bytes: bytes.len() as u64, existed, factory })
     }
 
     fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
-        let found = self.0.lock().unwrap().get(&digest).cloned();
+        if self.unreadable.load(Ordering::SeqCst) {
+            let source = std::io::Error::other("too many open files");
+            return Err(Error::Io { doing: format!("read module {digest}"), source });
+        }
+        let found = self.modules.lock().unwrap().get(&digest).cloned();
         let lost = || Error::NoBytes { digest, topic: "modules".to_owned(), found: "there is none".to_owned() };
         let description = found.ok_or_else(lost)?;
         Ok(Arc::new(Factory(description)))
@@ -123,16 +132,22 @@ impl ModuleHost for DescriptionHost {
 /// What the tasks of a test do, and what was done to them.
 #[derive(Default)]
 pub struct Script {
-    /// Prepare answers this on task 1.
-    pub prepare_fails: Option<String>,
+    /// A trial on task 1 ends so.
+    pub trial_fails: Option<(String, Kind)>,
+    /// Trials take until this is false again.
+    pub trials_last: bool,
     pub deployed: Vec<String>,
     pub spawned: Vec<String>,
     /// Per task the module that its last "header" names.
-    modules: BTreeMap<u32, Digest>,
-    /// A task that switches to this module is stopped by it, and holds.
-    pub faulty: Option<Digest>,
+    pub modules: BTreeMap<u32, Digest>,
+    /// A task that switches to this module is stopped by it, and holds: so, and with this kind.
+    pub faulty: Option<(Digest, Kind)>,
     /// The next task to be spawned ends at once with this kind.
     pub fails_at_start: Option<Kind>,
+    /// Tasks do not hear that they are to end.
+    pub deaf: bool,
+    /// Traps that every task has had since it was started.
+    pub traps: u64,
 }
 
 #[derive(Clone, Default)]
@@ -147,61 +162,91 @@ impl Runner for Actors {
     fn spawn(&self, plan: TaskPlan, _: Arc<dyn ModuleSource>) -> Result<TaskHandle, Error> {
         let mut script = self.0.lock().unwrap();
         script.spawned.push(plan.transactional_id());
-        let target = Arc::new(TargetCell::default());
-        let status = Arc::new(Mutex::new(TaskStatus::default()));
+        let (target, status) = (Arc::new(TargetCell::default()), Arc::new(Mutex::new(TaskStatus::default())));
         let planned = plan.operators[0].module.digest;
         let digest = *script.modules.entry(plan.task).or_insert(planned);
         let fails = script.fails_at_start.take();
-        show(&status, &plan, digest, Phase::Running);
-        let (script, shown, aimed) = (Arc::clone(&self.0), Arc::clone(&status), Arc::clone(&target));
+        let actor =
+            Actor { plan, target: Arc::clone(&target), status: Arc::clone(&status), script: Arc::clone(&self.0) };
+        drop(script);
+        if fails.is_none() {
+            actor.show(digest, Phase::Running);
+        }
         let thread = std::thread::spawn(move || match fails {
             Some(kind) => {
-                let mut status = shown.lock().unwrap();
+                let mut status = actor.status.lock().unwrap();
                 (status.phase, status.error_kind, status.error) = (Phase::Failed, Some(kind), Some("as told".into()));
             }
-            None => act(&plan, &aimed, &shown, &script),
+            None => actor.act(),
         });
         Ok(TaskHandle::new(target, status, thread))
     }
 }
 
-fn show(status: &Mutex<TaskStatus>, plan: &TaskPlan, digest: Digest, phase: Phase) {
-    let mut status = status.lock().unwrap();
-    let module = ModuleStatus { name: String::new(), version: String::new(), digest: digest.to_string() };
-    status.modules = BTreeMap::from([(plan.operators[0].id.clone(), module)]);
-    status.phase = phase;
+/// A task that only does what a target asks of it.
+struct Actor {
+    plan: TaskPlan,
+    target: Arc<TargetCell>,
+    status: Arc<Mutex<TaskStatus>>,
+    script: Arc<Mutex<Script>>,
 }
 
-fn act(plan: &TaskPlan, target: &TargetCell, status: &Mutex<TaskStatus>, script: &Mutex<Script>) {
-    let mut seen = u64::MAX;
-    loop {
-        if target.generation() == seen {
-            target.wait(seen, Duration::from_secs(1));
-            continue;
+impl Actor {
+    fn show(&self, digest: Digest, phase: Phase) {
+        let mut status = self.status.lock().unwrap();
+        let module = ModuleStatus { name: String::new(), version: String::new(), digest: digest.to_string() };
+        status.modules = BTreeMap::from([(self.plan.operators[0].id.clone(), module)]);
+        status.phase = phase;
+    }
+
+    fn act(&self) {
+        loop {
+            let generation = self.target.generation();
+            let target = self.target.get();
+            let deaf = self.script.lock().unwrap().deaf;
+            if target.stop && !deaf {
+                self.status.lock().unwrap().phase = Phase::Stopped;
+                return;
+            }
+            self.status.lock().unwrap().traps = self.script.lock().unwrap().traps;
+            let runs = self.script.lock().unwrap().modules[&self.plan.task];
+            let elsewhere = |change: &&Change| change.module.digest != runs;
+            let decided = target.modules.get(&0).filter(elsewhere);
+            let change = decided.or(target.trial.as_ref().filter(elsewhere));
+            let outcome = change.map(|_| self.outcome());
+            let trial = change.zip(outcome.clone());
+            self.status.lock().unwrap().trial =
+                trial.map(|(change, outcome)| TrialStatus { swap: change.swap.to_string(), outcome });
+            if let (Some(change), Some(TrialOutcome::Ready { .. })) = (decided, outcome) {
+                self.switch(change);
+            }
+            self.target.wait(generation, Duration::from_millis(2));
         }
-        seen = target.generation();
-        let aim = target.get();
-        if aim.stop {
-            status.lock().unwrap().phase = Phase::Stopped;
-            return;
+    }
+
+    fn outcome(&self) -> TrialOutcome {
+        let script = self.script.lock().unwrap();
+        match script.trial_fails.clone().filter(|_| self.plan.task == 1) {
+            Some((why, kind)) => TrialOutcome::Failed { why, kind },
+            None if script.trials_last => TrialOutcome::Trying,
+            None => TrialOutcome::Ready { values_tried: 7 },
         }
-        let fails = script.lock().unwrap().prepare_fails.clone().filter(|_| plan.task == 1);
-        if let Some(change) = aim.trial.as_ref().or(aim.modules.values().next()) {
-            let kind = Kind::Invalid;
-            let outcome =
-                fails.map_or(TrialOutcome::Ready { values_tried: 7 }, |why| TrialOutcome::Failed { why, kind });
-            status.lock().unwrap().trial = Some(TrialStatus { swap: change.swap.to_string(), outcome });
-        }
-        if let Some(change) = aim.modules.values().next() {
-            let digest = change.module.digest;
-            script.lock().unwrap().modules.insert(plan.task, digest);
-            let faulty = script.lock().unwrap().faulty == Some(digest);
-            let (swap, from) = (change.swap.to_string(), BTreeMap::new());
-            show(status, plan, digest, if faulty { Phase::Held } else { Phase::Running });
-            let mut status = status.lock().unwrap();
-            status.error_kind = faulty.then_some(Kind::Guest);
-            status.last_swap = Some(SwapStatus { swap, epoch: 5, pause_us: 100, from });
-        }
+    }
+
+    fn switch(&self, change: &Change) {
+        let (task, digest) = (self.plan.task, change.module.digest);
+        let faulty = {
+            let mut script = self.script.lock().unwrap();
+            script.modules.insert(task, digest);
+            script.faulty.filter(|(faulty, _)| *faulty == digest)
+        };
+        let mut status = self.status.lock().unwrap();
+        status.error_kind = faulty.map(|(_, kind)| kind);
+        status.error = faulty.map(|_| "it stopped the task".to_owned());
+        status.last_swap =
+            Some(SwapStatus { swap: change.swap.to_string(), epoch: 5, pause_us: 100, from: BTreeMap::new() });
+        drop(status);
+        self.show(digest, if faulty.is_some() { Phase::Held } else { Phase::Running });
     }
 }
 

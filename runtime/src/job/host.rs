@@ -1,8 +1,9 @@
 //! The real things behind the seams of this layer: modules out of the log, run by the Wasm engine, and tasks on
 //! threads.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::error::Error;
 use super::module_log::{Kept, ModuleLog};
@@ -22,6 +23,23 @@ pub struct WasmHost {
     pub modules: ModuleLog,
     /// Where compiled code is kept.
     pub cache_dir: PathBuf,
+    pub loaded: Loaded,
+}
+
+/// Modules that some job has in use: a thousand jobs of one module read and check its bytes once.
+#[derive(Default)]
+pub struct Loaded(Mutex<BTreeMap<Digest, Weak<dyn GuestFactory>>>);
+
+impl Loaded {
+    fn get(&self, digest: Digest) -> Option<Arc<dyn GuestFactory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&digest)?.upgrade()
+    }
+
+    fn keep(&self, digest: Digest, factory: &Arc<dyn GuestFactory>) {
+        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|_, known| known.strong_count() > 0);
+        loaded.insert(digest, Arc::downgrade(factory));
+    }
 }
 
 impl ModuleHost for WasmHost {
@@ -34,8 +52,13 @@ impl ModuleHost for WasmHost {
     }
 
     fn load(&self, digest: Digest) -> Result<Arc<dyn GuestFactory>, Error> {
+        if let Some(factory) = self.loaded.get(digest) {
+            return Ok(factory);
+        }
         let component = self.modules.get(digest)?;
-        Ok(self.engine.load(digest, &component, &self.cache_dir)?)
+        let factory: Arc<dyn GuestFactory> = self.engine.load(digest, &component, &self.cache_dir)?;
+        self.loaded.keep(digest, &factory);
+        Ok(factory)
     }
 }
 

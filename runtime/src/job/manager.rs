@@ -1,25 +1,27 @@
 //! Jobs from the first apply to the delete.
 //!
-//! Owns the running tasks of every job. What is to be stands in the control topic first, then it is
-//! made so; after a restart of the process the record is followed to its end, so that nothing is ever
-//! half-applied. One change of a job at a time.
-//! Read [`Manager::apply`] first; `facts` gathers what a plan is made from, `swap` replaces modules.
+//! Owns the running tasks of every job. What is to be stands in the control topic first, then it is made so, step by
+//! step ([`life`](super::life)); after a restart of the process the record is followed to its end, so that nothing is
+//! ever half-applied. One change of a job at a time. Waits for no task longer than it says.
+//! Read [`Manager::apply`] first, then `Manager::step`; `facts` gathers what a plan is made from, `follow` goes on
+//! where nobody waits, `swap` replaces modules.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::change::{Aims, Watch as SwapWatch};
 use super::error::Error;
 use super::facts;
+use super::life::{self, Here, Step};
 use super::modules::Modules;
 use super::plan::{self, Action, Names, Plan};
 use super::record::{Desired, FORMAT, JobRecord, Key, ModuleId, Record, SwapRecord};
 use super::running::{Runner, RunningJob, TaskView};
 use super::spec::JobSpec;
 use super::store::{Change, Expected, Revision, Store};
-use super::swap::{Left, Probations};
 use super::watch::Watch;
 use crate::env::{Clock, failpoint};
 use crate::error::Kind;
@@ -28,7 +30,12 @@ use crate::log::{self, Cleanup, Log, TopicSpec};
 use crate::model::Uid;
 use crate::task::handle::Phase;
 
-const LOOK_AFTER: Duration = Duration::from_millis(50);
+/// Whoever asked for a change waits so long for tasks to end. It goes on without them.
+const END_PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// The process waits so long for all tasks together, then it ends anyway.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+/// Between two looks at something that is about to happen.
+const SOON: Duration = Duration::from_millis(5);
 const CHANGE_TRIES: u32 = 50;
 const CHANGE_WAIT: Duration = Duration::from_millis(10);
 const CHANGELOG_RECORD_BYTES: u32 = 1 << 20;
@@ -41,31 +48,35 @@ pub struct Manager {
     pub(super) store: Arc<Store>,
     pub(super) modules: Arc<Modules>,
     pub(super) clock: Arc<dyn Clock>,
-    runner: Box<dyn Runner>,
+    pub(super) runner: Box<dyn Runner>,
     data_dir: PathBuf,
     running: Mutex<BTreeMap<String, Slot>>,
-    pub(super) probations: Probations,
-    pub(super) left: Left,
+    /// What this process has seen of each job's newest swap.
+    pub(super) swaps: Mutex<BTreeMap<Uid, SwapWatch>>,
     pub(super) watch: Watch,
+    /// Jobs that are being started on threads of their own.
+    pub(super) coming: AtomicUsize,
     stopping: AtomicBool,
     wake: (Mutex<()>, Condvar),
 }
 
 /// What this process has of a job.
 #[derive(Clone, Default)]
-struct Slot {
-    job: Option<Arc<RunningJob>>,
-    /// Why it could not be started.
-    error: Option<Failure>,
+pub(super) struct Slot {
+    pub job: Option<Arc<RunningJob>>,
+    /// Why the last step towards what its record says failed.
+    pub error: Option<Failure>,
     /// Held during a change.
-    change: Arc<Mutex<()>>,
+    pub change: Arc<Mutex<()>>,
 }
 
 #[derive(Clone)]
-struct Failure {
-    why: String,
+pub(super) struct Failure {
+    pub why: String,
     /// It is tried again by itself: waiting may help.
-    passes: bool,
+    pub passes: bool,
+    /// `clock.elapsed()`.
+    pub at: Duration,
 }
 
 /// A job as others see it.
@@ -85,6 +96,8 @@ pub enum State {
     Running,
     Restarting,
     Failed,
+    /// It is to be stopped, or deleted, and some of its tasks have not ended.
+    Stopping,
     Stopped,
 }
 
@@ -106,36 +119,44 @@ impl Manager {
             runner,
             data_dir,
             running: Mutex::default(),
-            probations: Probations::default(),
-            left: Left::default(),
+            swaps: Mutex::default(),
             watch: Watch::default(),
+            coming: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             wake: (Mutex::new(()), Condvar::new()),
         })
     }
 
-    /// Brings every job of the control topic to where its record says, and looks after them from then
-    /// on. A job that cannot be started holds up no other.
+    /// Brings every job of the control topic to where its record says, and looks after them from then on: beside the
+    /// caller, some at a time. A job that cannot be started holds up no other.
     pub fn start(self: &Arc<Self>) -> Result<(), Error> {
-        let view = self.store.view();
-        for (_, job) in view.jobs().filter(|(_, job)| job.desired != Desired::Stopped) {
-            self.bring_up(job);
-        }
-        let manager = Arc::clone(self);
-        let supervisor = std::thread::Builder::new().name("supervisor".to_owned());
-        supervisor
-            .spawn(move || manager.look_after())
-            .map_err(|source| Error::Io { doing: "start the supervisor".to_owned(), source })?;
+        self.start_following()?;
         self.start_watch()
     }
 
-    /// Commits what is open everywhere and ends all tasks. The records stay: the next start goes on.
-    pub fn shutdown(&self) {
+    /// Tells all tasks to commit what is open and to end, and waits a moment for it. The records stay: the next start
+    /// goes on. False where some have not ended: the process is to end without them.
+    pub fn shutdown(&self) -> bool {
         self.stopping.store(true, Ordering::SeqCst);
-        self.wake.1.notify_all();
+        self.wake_up();
+        let until = self.clock.elapsed() + SHUTDOWN_PATIENCE;
         let jobs: Vec<_> = self.slots().values().filter_map(|slot| slot.job.clone()).collect();
         jobs.iter().for_each(|job| job.stop());
-        self.watch.end();
+        while self.clock.elapsed() < until && !jobs.iter().all(|job| job.has_ended()) {
+            std::thread::sleep(SOON);
+        }
+        self.watch.end(until.saturating_sub(self.clock.elapsed()));
+        let left = jobs.iter().filter(|job| !job.has_ended());
+        let left: Vec<_> = left.map(|job| format!("{} (tasks {})", job.name, numbers(&job.unended()))).collect();
+        if !left.is_empty() {
+            let seconds = SHUTDOWN_PATIENCE.as_secs();
+            tracing::warn!(
+                "ends without tasks that have not ended within {seconds} s; nothing is lost by it, the next start goes on \
+                 from what they have committed: {}",
+                left.join(", ")
+            );
+        }
+        left.is_empty()
     }
 
     /// What applying a spec would do.
@@ -159,16 +180,15 @@ impl Manager {
                 remedy: "plan again",
             });
         }
-        let applied = match (plan.action, current) {
+        match (plan.action, current) {
             (Action::Refused, _) => {
                 return Err(Error::Refused { job: spec.name.clone(), refusals: plan.refusals });
             }
-            (Action::Nothing, Some((_, job))) => self.ensure_running(job),
-            (_, Some((revision, job))) => self.change(spec, revision, job, &plan),
-            (_, None) => self.create(spec, &plan),
-        };
-        // The record may stand already: then the job is to run, and is tried again.
-        applied.inspect_err(|error| self.note_failure(&spec.name, error))?;
+            (Action::Nothing, Some(_)) => self.try_again(&spec.name),
+            (_, Some((revision, job))) => self.change(spec, revision, job, &plan)?,
+            (_, None) => self.create(spec, &plan)?,
+        }
+        self.reach(&spec.name, "apply")?;
         Ok(plan)
     }
 
@@ -196,7 +216,8 @@ impl Manager {
             .collect()
     }
 
-    /// Commits what is open and ends the tasks; state and positions stay.
+    /// Commits what is open and ends the tasks; state and positions stay. Answers when they have ended, or after a
+    /// while: the job is then [`State::Stopping`], and ends as soon as they do.
     pub fn stop(&self, name: &str) -> Result<(), Error> {
         let change = self.change_of(name);
         let _one = exclusive(&change, name)?;
@@ -205,20 +226,25 @@ impl Manager {
             self.put(JobRecord { desired: Desired::Stopped, ..job }, Expected::At(revision))?;
             failpoint("stop-recorded");
         }
-        self.end(name);
-        Ok(())
+        match self.reach(name, "stop") {
+            Err(Error::Ending { .. }) => Ok(()),
+            reached => reached,
+        }
     }
 
     /// Ends the job and removes all that is its own. Returns the topics that were deleted.
+    ///
+    /// # Errors
+    /// [`Error::Ending`] where tasks take long to end: it goes on by itself.
     pub fn delete(&self, name: &str) -> Result<Vec<String>, Error> {
         let change = self.change_of(name);
         let _one = exclusive(&change, name)?;
         let (revision, job) = self.record(name)?;
-        let job = JobRecord { desired: Desired::Deleting, ..job };
-        self.put(job.clone(), Expected::At(revision))?;
+        let topics = vec![Names::of(&job, &self.data_dir).changelog];
+        self.put(JobRecord { desired: Desired::Deleting, ..job }, Expected::At(revision))?;
         failpoint("delete-recorded");
-        self.end(name);
-        self.remove(&job)
+        self.reach(name, "delete")?;
+        Ok(topics)
     }
 
     pub(super) fn record(&self, name: &str) -> Result<(Revision, JobRecord), Error> {
@@ -227,8 +253,9 @@ impl Manager {
         Ok((revision, job.clone()))
     }
 
+    /// The job's tasks, unless they were told to end.
     pub(super) fn running_job(&self, name: &str) -> Option<Arc<RunningJob>> {
-        self.slots().get(name).and_then(|slot| slot.job.clone())
+        self.slots().get(name).and_then(|slot| slot.job.clone()).filter(|job| !job.is_ending())
     }
 
     pub(super) fn change_of(&self, name: &str) -> Arc<Mutex<()>> {
@@ -250,18 +277,60 @@ impl Manager {
         slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.job.clone()?))).collect()
     }
 
-    /// Jobs that are not running because of something that may pass.
-    pub(super) fn waiting_jobs(&self) -> Vec<String> {
-        let slots = self.slots();
-        let waiting = slots.iter().filter(|(_, slot)| slot.error.as_ref().is_some_and(|error| error.passes));
-        waiting.map(|(name, _)| name.clone()).collect()
+    /// One step after the other to where the record says, as far as it goes without waiting long. Called with the
+    /// job's change in hand.
+    pub(super) fn reach(&self, name: &str, doing: &str) -> Result<(), Error> {
+        let until = self.clock.elapsed() + END_PATIENCE;
+        loop {
+            match self.step(name)? {
+                Step::Reached => return Ok(()),
+                Step::Wait if self.clock.elapsed() >= until || self.is_stopping() => {
+                    let tasks = self.slots().get(name).and_then(|slot| Some(slot.job.as_ref()?.unended()));
+                    let (doing, tasks) = (format!("{doing} job {name}"), numbers(&tasks.unwrap_or_default()));
+                    return Err(Error::Ending { doing, tasks, seconds: END_PATIENCE.as_secs() });
+                }
+                Step::Wait => self.pause(SOON),
+                Step::Create | Step::Launch | Step::End | Step::Remove => {}
+            }
+        }
     }
 
-    /// Follows a job's record; what hinders it is kept for whoever looks.
-    pub(super) fn bring_up(self: &Arc<Self>, job: &JobRecord) {
-        if let Err(error) = self.follow(job) {
-            tracing::error!(job = %job.name, "job is not started: {error}");
-            self.note_failure(&job.name, &error);
+    /// One step towards what the record says; what hinders it is kept for whoever looks.
+    pub(super) fn step(&self, name: &str) -> Result<Step, Error> {
+        let view = self.store.view();
+        // It is gone, and so is all that this process had of it.
+        let Some((_, job)) = view.job(name) else { return Ok(Step::Reached) };
+        let step = life::next(job.desired, self.here(job));
+        let taken = match step {
+            Step::Create => self.finish_creating(job),
+            Step::Launch => self.launch(job),
+            Step::Remove => self.remove(job),
+            Step::End => {
+                self.running_job(name).into_iter().for_each(|job| job.stop());
+                Ok(())
+            }
+            Step::Reached => {
+                self.slots().get_mut(name).into_iter().for_each(|slot| slot.error = None);
+                Ok(())
+            }
+            Step::Wait => Ok(()),
+        };
+        taken.inspect_err(|error| self.note_failure(name, error))?;
+        Ok(step)
+    }
+
+    /// What this process has of a job. What has ended is let go.
+    pub(super) fn here(&self, job: &JobRecord) -> Here {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(&job.name) else { return Here::Nothing };
+        match &slot.job {
+            None => Here::Nothing,
+            Some(running) if !running.is_ending() => Here::Up { outdated: running.is_outdated(job) },
+            Some(running) if running.has_ended() => {
+                slot.job = None;
+                Here::Nothing
+            }
+            Some(_) => Here::Ending,
         }
     }
 
@@ -269,24 +338,13 @@ impl Manager {
         let is_known = self.store.view().job(name).is_some();
         let mut slots = self.slots();
         let slot = slots.entry(name.to_owned()).or_default();
-        if is_known && slot.job.is_none() {
-            slot.error = Some(Failure { why: error.to_string(), passes: error.kind() == Kind::Retry });
+        if is_known {
+            let (why, passes) = (error.to_string(), error.kind() == Kind::Retry);
+            slot.error = Some(Failure { why, passes, at: self.clock.elapsed() });
         }
     }
 
-    /// Goes on with whatever a record says is to be done, after a restart of the process.
-    fn follow(self: &Arc<Self>, job: &JobRecord) -> Result<(), Error> {
-        match job.desired {
-            Desired::Creating => self.finish_creating(job)?,
-            Desired::Running => self.launch(job)?,
-            Desired::Deleting => return self.remove(job).map(drop),
-            Desired::Stopped => return Ok(()),
-        }
-        self.follow_swap(job);
-        Ok(())
-    }
-
-    /// The record comes first: a crash between its steps leaves a job that `follow` finishes.
+    /// The record comes first: a crash between its steps leaves a job that is followed to its end.
     fn create(&self, spec: &JobSpec, plan: &Plan) -> Result<(), Error> {
         let graph = plan.graph.as_ref().ok_or_else(|| Error::UnknownJob(spec.name.clone()))?;
         let modules = graph.operators.iter().map(|operator| {
@@ -306,9 +364,9 @@ impl Manager {
             modules: modules.collect(),
             sources: facts::resolve_starts(&spec.name, graph, self.log.as_ref())?,
         };
-        self.put(job.clone(), Expected::Absent)?;
+        self.put(job, Expected::Absent)?;
         failpoint("create-recorded");
-        self.finish_creating(&job)
+        Ok(())
     }
 
     fn finish_creating(&self, job: &JobRecord) -> Result<(), Error> {
@@ -319,9 +377,7 @@ impl Manager {
         }
         failpoint("create-deployed");
         let (revision, _) = self.record(&job.name)?;
-        let job = JobRecord { desired: Desired::Running, ..job.clone() };
-        self.put(job.clone(), Expected::At(revision))?;
-        self.launch(&job)
+        self.put(JobRecord { desired: Desired::Running, ..job.clone() }, Expected::At(revision))
     }
 
     /// A resume, or other settings under which the tasks start again.
@@ -330,26 +386,30 @@ impl Manager {
             return Err(Error::Conflict {
                 doing: format!("apply job {}", job.name),
                 found: "it is being deleted".to_owned(),
-                remedy: "delete it again to finish, then apply",
+                remedy: "wait until it is gone (`forebay job list`), then apply",
             });
         }
-        self.end(&job.name);
         let creating = job.desired == Desired::Creating;
         let desired = if creating { Desired::Creating } else { Desired::Running };
         let job = JobRecord { desired, spec: spec.clone(), ..job.clone() };
         tracing::info!(job = %job.name, changes = plan.changes.join("; "), "{:?}", plan.action);
-        self.put(job.clone(), Expected::At(revision))?;
-        if creating { self.finish_creating(&job) } else { self.launch(&job) }
+        self.try_again(&job.name);
+        self.put(job, Expected::At(revision))
     }
 
-    /// Tasks that have failed for good are tried again.
-    fn ensure_running(&self, job: &JobRecord) -> Result<(), Error> {
-        let healthy = self.running_job(&job.name).is_some_and(|running| !running.tasks().iter().any(|t| t.given_up));
-        if healthy {
-            return Ok(());
+    /// Forgets why the job is not up; tasks that wait for help start again.
+    fn try_again(&self, name: &str) {
+        let running = {
+            let mut slots = self.slots();
+            let slot = slots.entry(name.to_owned()).or_default();
+            slot.error = None;
+            slot.job.clone()
+        };
+        if let Some(running) = running
+            && running.tasks().iter().any(TaskView::needs_help)
+        {
+            running.stop();
         }
-        self.end(&job.name);
-        self.launch(job)
     }
 
     fn launch(&self, job: &JobRecord) -> Result<(), Error> {
@@ -357,10 +417,22 @@ impl Manager {
         let plans = self.task_plans(job)?;
         let source = facts::JobModules::of(job, Arc::clone(&self.store), Arc::clone(&self.modules));
         let running = RunningJob::start(job, plans, Arc::new(source), self.runner.as_ref())?;
+        let view = self.store.view();
+        let swap = view.swap(job.uid);
+        let records = (view.job(&job.name).map_or(0, |(revision, _)| revision), swap.map(|(revision, _)| revision));
+        // What cannot be had for the moment is aimed at again by whoever follows the records.
+        if let Err(error) = running.aim(Aims::of(job, swap.map(|(_, swap)| swap)), records) {
+            tracing::warn!(job = %job.name, "the tasks start with the versions of their last headers: {error}");
+        }
+        let running = Arc::new(running);
         let mut slots = self.slots();
         let slot = slots.entry(job.name.clone()).or_default();
-        slot.job = Some(Arc::new(running));
+        slot.job = Some(Arc::clone(&running));
         slot.error = None;
+        drop(slots);
+        if self.is_stopping() {
+            running.stop();
+        }
         Ok(())
     }
 
@@ -388,12 +460,10 @@ impl Manager {
         Ok(())
     }
 
-    fn remove(&self, job: &JobRecord) -> Result<Vec<String>, Error> {
+    fn remove(&self, job: &JobRecord) -> Result<(), Error> {
         let names = Names::of(job, &self.data_dir);
-        let mut deleted = Vec::new();
         match self.log.delete_topic(&names.changelog) {
-            Ok(()) => deleted.push(names.changelog),
-            Err(log::Error::UnknownTopic(_)) => {}
+            Ok(()) | Err(log::Error::UnknownTopic(_)) => {}
             Err(error) => return Err(error.into()),
         }
         failpoint("delete-changelog-gone");
@@ -407,17 +477,8 @@ impl Manager {
         let swap = Change::remove(Key::Swap { job: job.uid });
         self.store.commit(&[swap, Change::remove(Key::Job { name: job.name.clone() })])?;
         self.slots().remove(&job.name);
-        Ok(deleted)
-    }
-
-    pub(super) fn end(&self, name: &str) {
-        let job = self.slots().get_mut(name).and_then(|slot| {
-            slot.error = None;
-            slot.job.take()
-        });
-        if let Some(job) = job {
-            job.stop();
-        }
+        self.swaps.lock().unwrap_or_else(PoisonError::into_inner).remove(&job.uid);
+        Ok(())
     }
 
     fn put(&self, job: JobRecord, expected: Expected) -> Result<(), Error> {
@@ -431,38 +492,23 @@ impl Manager {
         JobView { record: job.clone(), revision, state, error: slot.error.map(|error| error.why), tasks, swap }
     }
 
-    fn look_after(self: &Arc<Self>) {
-        while !self.is_stopping() {
-            let jobs: Vec<_> = self
-                .slots()
-                .iter()
-                .filter_map(|(name, slot)| Some((name.clone(), slot.job.clone()?, Arc::clone(&slot.change))))
-                .collect();
-            for (name, job, change) in jobs {
-                // A change under way looks after its tasks itself, and nothing is decided beside it.
-                if let Ok(_one) = change.try_lock() {
-                    job.supervise(self.runner.as_ref(), self.clock.as_ref());
-                    self.watch_probation(&name, &job);
-                    self.resume_swap(&name, &job);
-                }
-            }
-            let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(self.wake.1.wait_timeout(guard, LOOK_AFTER));
-        }
+    /// Until somebody has something to look at, or `at_most` so long.
+    pub(super) fn pause(&self, at_most: Duration) {
+        let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.wake.1.wait_timeout(guard, at_most));
     }
 
-    /// Lets tasks that ended during a change come back.
-    pub(super) fn supervise(&self, job: &RunningJob) {
-        job.supervise(self.runner.as_ref(), self.clock.as_ref());
+    pub(super) fn wake_up(&self) {
+        self.wake.1.notify_all();
     }
 
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
+    pub(super) fn slots(&self) -> MutexGuard<'_, BTreeMap<String, Slot>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One change of a job at a time; a second one is told so. The supervisor holds the lock for moments
-/// only, which is what the patience is for.
+/// One change of a job at a time; a second one is told so. Whoever follows records holds the lock for moments only,
+/// which is what the patience is for.
 pub(super) fn exclusive<'a>(change: &'a Mutex<()>, job: &str) -> Result<MutexGuard<'a, ()>, Error> {
     for _ in 0..CHANGE_TRIES {
         match change.try_lock() {
@@ -478,11 +524,20 @@ pub(super) fn exclusive<'a>(change: &'a Mutex<()>, job: &str) -> Result<MutexGua
     })
 }
 
+/// `0, 3 and 7`.
+fn numbers(tasks: &[u32]) -> String {
+    let mut shown: Vec<String> = tasks.iter().map(u32::to_string).collect();
+    let last = shown.pop().unwrap_or_default();
+    if shown.is_empty() { last } else { format!("{} and {last}", shown.join(", ")) }
+}
+
 fn state(job: &JobRecord, failed: bool, tasks: &[TaskView]) -> State {
-    if job.desired == Desired::Stopped {
-        return State::Stopped;
+    match job.desired {
+        Desired::Stopped if tasks.iter().all(|task| task.ended) => return State::Stopped,
+        Desired::Stopped | Desired::Deleting => return State::Stopping,
+        Desired::Creating | Desired::Running => {}
     }
-    if failed || tasks.iter().any(|task| task.given_up) {
+    if failed || tasks.iter().any(TaskView::needs_help) {
         return State::Failed;
     }
     let all = |phase: Phase| !tasks.is_empty() && tasks.iter().all(|task| task.status.phase == phase);

@@ -1,12 +1,15 @@
 //! Jobs: spec, plan, life cycle, swaps.
 //!
 //! Owns what is deployed: the control topic, the plan of every change before it is made, the running
-//! tasks. Never touches a record. Read `spec`, then `plan`, then `manager`, then `swap`.
+//! tasks. Never touches a record. Read `spec`, then `plan`, then `life` and `manager`, then `change` and `swap`.
 
+pub mod change;
 pub mod check;
 mod error;
 mod facts;
+mod follow;
 pub mod host;
+mod life;
 pub mod manager;
 mod mirror;
 pub mod module_log;
@@ -20,7 +23,7 @@ mod scalar;
 pub mod spec;
 mod start;
 pub mod store;
-mod swap;
+pub mod swap;
 mod watch;
 
 pub use error::Error;

@@ -150,6 +150,16 @@ pub fn plan(spec: &JobSpec, facts: &Facts) -> Plan {
     }
 }
 
+/// The graph of a spec that was planned before: nothing is opened, and nothing compared.
+///
+/// # Errors
+/// What has gone meanwhile.
+pub fn resolve(spec: &JobSpec, facts: &Facts) -> Result<Graph, Vec<Refusal>> {
+    let mut findings = Findings::default();
+    let graph = graph::resolve(spec, facts, &mut findings);
+    graph.filter(|_| findings.refusals.is_empty()).ok_or(findings.refusals)
+}
+
 /// Opens every module with its parameters, as every task will: a bad parameter fails here.
 fn open_all(spec: &JobSpec, graph: &Graph, findings: &mut Findings) {
     for (index, operator) in graph.operators.iter().enumerate() {

@@ -174,6 +174,18 @@ pub enum SwapPhase {
 }
 
 impl SwapPhase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Switching => "switching",
+            Self::Probation => "probation",
+            Self::Done => "done",
+            Self::Abandoned => "abandoned",
+            Self::RollingBack => "rolling-back",
+            Self::RolledBack => "rolled-back",
+        }
+    }
+
     /// Nothing more will happen by itself.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Abandoned | Self::RolledBack)

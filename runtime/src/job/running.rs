@@ -1,18 +1,26 @@
-//! The tasks of one job as they run: started, asked, told, stopped.
+//! The tasks of one job as they run: started, aimed at what the records say, looked at, told to end.
+//!
+//! Owns the handles and the pace at which tasks that ended by themselves start again. Decides nothing about a job or
+//! a swap, and never waits for a task.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::change::{Aim, Aims, Is, Report};
 use super::error::Error;
+use super::facts::JobModules;
 use super::mirror::Positions;
-use super::record::JobRecord;
+use super::record::{JobRecord, SwapRecord, SwitchedTask};
 use super::restart::{Restarts, Verdict};
+use super::spec::JobSpec;
+use super::store::Revision;
 use crate::env::Clock;
-use crate::model::{NextOffset, Uid};
+use crate::model::{Digest, NextOffset, Uid};
 use crate::task::handle::{Phase, TaskHandle, TaskStatus};
-use crate::task::plan::{ModuleSource, TaskPlan};
-use crate::task::target::Target;
+use crate::task::plan::{ModuleRef, ModuleSource, TaskPlan};
+use crate::task::target::{Change, Target};
 
 /// Makes tasks: real ones, or made up by tests.
 pub trait Runner: Send + Sync {
@@ -26,15 +34,20 @@ pub struct RunningJob {
     pub name: String,
     /// Under which lag tools see its positions.
     pub consumer_group: String,
+    /// What it was started with, but for the modules, which change while it runs.
+    settings: JobSpec,
     tasks: Mutex<Vec<RunningTask>>,
-    modules: Arc<dyn ModuleSource>,
+    aim: Mutex<Aimed>,
+    modules: Arc<JobModules>,
+    /// It was told to end, and is not started again.
+    ending: AtomicBool,
 }
 
 struct RunningTask {
     plan: TaskPlan,
     handle: TaskHandle,
-    /// For a handle that takes the place of this one.
-    target: Target,
+    /// Of this handle's thread alone.
+    life: Uid,
     restarts: Restarts,
     /// `clock.elapsed()` at which it is started again.
     due: Option<Duration>,
@@ -42,14 +55,32 @@ struct RunningTask {
     given_up: bool,
 }
 
+/// The target of all tasks, and what it was made from.
+#[derive(Default)]
+struct Aimed {
+    aims: Option<Aims>,
+    records: Option<Records>,
+    target: Target,
+}
+
+/// Where the records stand that a target was made from: the job's, and the newest swap's.
+pub type Records = (Revision, Option<Revision>);
+
 /// One task as others see it.
 pub struct TaskView {
     pub status: TaskStatus,
     pub restarts: u32,
-    /// Down for good, or held.
-    pub given_up: bool,
-    /// Its module failed: it stands still, and hears commands, so that another version can be swapped in.
-    pub held: bool,
+    /// It will not be started again by itself.
+    pub down: bool,
+    /// Its thread has ended.
+    pub ended: bool,
+}
+
+impl TaskView {
+    /// It stands still until a person, or another version, helps.
+    pub fn needs_help(&self) -> bool {
+        self.down || self.status.phase == Phase::Held
+    }
 }
 
 impl RunningJob {
@@ -57,24 +88,85 @@ impl RunningJob {
     pub fn start(
         job: &JobRecord,
         plans: Vec<TaskPlan>,
-        modules: Arc<dyn ModuleSource>,
+        modules: Arc<JobModules>,
         runner: &dyn Runner,
     ) -> Result<Self, Error> {
-        let mut tasks = Vec::new();
+        let mut tasks: Vec<RunningTask> = Vec::new();
         for plan in plans {
-            match runner.spawn(plan.clone(), Arc::clone(&modules)) {
+            match runner.spawn(plan.clone(), Arc::clone(&modules) as Arc<dyn ModuleSource>) {
                 Ok(handle) => {
-                    let (target, restarts) = (Target::default(), Restarts::default());
-                    tasks.push(RunningTask { plan, handle, target, restarts, due: None, given_up: false });
+                    let (life, restarts) = (Uid::random(), Restarts::default());
+                    tasks.push(RunningTask { plan, handle, life, restarts, due: None, given_up: false });
                 }
                 Err(error) => {
-                    end(&mut tasks);
+                    tasks.iter().for_each(|task| task.handle.stop());
+                    tasks.iter_mut().for_each(|task| task.handle.join());
                     return Err(error);
                 }
             }
         }
-        let (uid, name, consumer_group) = (job.uid, job.name.clone(), job.spec.consumer_group());
-        Ok(Self { uid, name, consumer_group, tasks: Mutex::new(tasks), modules })
+        Ok(Self {
+            uid: job.uid,
+            name: job.name.clone(),
+            consumer_group: job.spec.consumer_group(),
+            settings: settings(&job.spec),
+            tasks: Mutex::new(tasks),
+            aim: Mutex::default(),
+            modules,
+            ending: AtomicBool::new(false),
+        })
+    }
+
+    /// The record asks for other settings than it was started with.
+    pub fn is_outdated(&self, job: &JobRecord) -> bool {
+        self.settings != settings(&job.spec)
+    }
+
+    /// Aims every task at what the records say. The same again changes nothing.
+    ///
+    /// # Errors
+    /// A module that cannot be had: the tasks keep the target that they have.
+    pub fn aim(&self, aims: Aims, records: Records) -> Result<(), Error> {
+        let mut aimed = lock(&self.aim);
+        if aimed.aims.as_ref() == Some(&aims) {
+            aimed.records = Some(records);
+            return Ok(());
+        }
+        drop(aimed);
+        // Without the lock: a module may have to be read and compiled.
+        let target = self.target(&aims)?;
+        let mut aimed = lock(&self.aim);
+        *aimed = Aimed { aims: Some(aims), records: Some(records), target };
+        for task in self.lock().iter() {
+            task.handle.aim(aimed.target.clone());
+        }
+        Ok(())
+    }
+
+    pub fn is_aimed_at(&self, records: Records) -> bool {
+        lock(&self.aim).records == Some(records)
+    }
+
+    fn target(&self, aims: &Aims) -> Result<Target, Error> {
+        let plan = self.lock().first().map(|task| task.plan.clone());
+        let Some(plan) = plan else { return Ok(Target::default()) };
+        let change = |aim: &Aim| -> Result<Option<Change>, Error> {
+            let Some(operator) = plan.operators.iter().position(|operator| operator.id == aim.operator) else {
+                return Ok(None);
+            };
+            let planned: &ModuleRef = &plan.operators[operator].module;
+            let is_planned = planned.digest == aim.module.digest;
+            let module = if is_planned { planned.clone() } else { self.modules.find(&aim.operator, &aim.module)? };
+            Ok(Some(Change { swap: aim.swap, operator, module }))
+        };
+        let mut target = Target::default();
+        if let Some(aim) = &aims.trial {
+            target.trial = change(aim)?;
+        }
+        for aim in &aims.modules {
+            target.modules.extend(change(aim)?.map(|change| (change.operator, change)));
+        }
+        Ok(target)
     }
 
     /// The topics that are read, with the partitions that its tasks have shared out.
@@ -99,32 +191,54 @@ impl RunningJob {
         positions
     }
 
-    /// No task runs, or will again.
-    pub fn has_ended(&self) -> bool {
-        self.lock().iter().all(|task| task.given_up && task.handle.has_ended())
-    }
-
     pub fn tasks(&self) -> Vec<TaskView> {
         self.lock().iter().map(RunningTask::view).collect()
     }
 
-    /// Commits what is open, ends all tasks and waits for them.
+    /// What the tasks say of a swap.
+    pub fn reports(&self, swap: &SwapRecord) -> Vec<Report> {
+        self.lock().iter().map(|task| report(task.plan.task, task.life, &task.view(), swap)).collect()
+    }
+
+    /// Tells all tasks to commit what is open and to end. Waits for none.
     pub fn stop(&self) {
-        end(&mut self.lock());
+        self.ending.store(true, Ordering::SeqCst);
+        self.lock().iter().for_each(|task| task.handle.stop());
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// No task runs, or will again.
+    pub fn has_ended(&self) -> bool {
+        let is_ending = self.is_ending();
+        self.lock().iter().all(|task| (task.given_up || is_ending) && task.handle.has_ended())
+    }
+
+    /// Tasks whose threads have not ended.
+    pub fn unended(&self) -> Vec<u32> {
+        let tasks = self.lock();
+        tasks.iter().filter(|task| !task.handle.has_ended()).map(|task| task.plan.task).collect()
     }
 
     /// Starts tasks again that ended by themselves, when their time has come.
     pub fn supervise(&self, runner: &dyn Runner, clock: &dyn Clock) {
-        let now = clock.elapsed();
-        for task in self.lock().iter_mut().filter(|task| !task.given_up && task.handle.has_ended()) {
+        // Locked first, as where the target changes: a task that is started meanwhile gets the newest.
+        let aimed = lock(&self.aim);
+        let (now, mut tasks) = (clock.elapsed(), self.lock());
+        if self.is_ending() {
+            return;
+        }
+        for task in tasks.iter_mut().filter(|task| !task.given_up && task.handle.has_ended()) {
             match task.due {
                 None => task.decide(now),
                 Some(due) if now >= due => {
                     task.due = None;
-                    match runner.spawn(task.plan.clone(), Arc::clone(&self.modules)) {
+                    match runner.spawn(task.plan.clone(), Arc::clone(&self.modules) as Arc<dyn ModuleSource>) {
                         Ok(handle) => {
-                            handle.aim(task.target.clone());
-                            task.handle = handle;
+                            handle.aim(aimed.target.clone());
+                            (task.handle, task.life) = (handle, Uid::random());
                         }
                         Err(error) => tracing::error!(job = %task.plan.job.name, task = task.plan.task, "{error}"),
                     }
@@ -134,29 +248,19 @@ impl RunningJob {
         }
     }
 
-    /// Says what all tasks are to be.
-    pub fn aim(&self, target: &Target) {
-        for task in self.lock().iter_mut() {
-            task.target = target.clone();
-            task.handle.aim(target.clone());
-        }
-    }
-
-    /// Position of an operator among those of every task.
-    pub fn operator(&self, id: &str) -> Option<usize> {
-        self.lock().first().and_then(|task| task.plan.operators.iter().position(|operator| operator.id == id))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Vec<RunningTask>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tasks)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RunningTask {
     fn view(&self) -> TaskView {
-        let status = self.handle.status();
-        let held = status.phase == Phase::Held;
-        TaskView { status, restarts: self.restarts.total, given_up: self.given_up || held, held }
+        let (status, ended) = (self.handle.status(), self.handle.has_ended());
+        TaskView { status, restarts: self.restarts.total, down: self.given_up, ended }
     }
 
     fn decide(&mut self, now: Duration) {
@@ -176,12 +280,32 @@ impl RunningTask {
     }
 }
 
-fn end(tasks: &mut [RunningTask]) {
-    for task in tasks.iter() {
-        task.handle.stop();
-    }
-    for task in tasks.iter_mut() {
-        task.handle.join();
-        task.given_up = true;
-    }
+/// The spec without what a swap changes.
+fn settings(spec: &JobSpec) -> JobSpec {
+    let mut settings = spec.clone();
+    settings.operators.iter_mut().for_each(|operator| operator.module.clear());
+    settings
+}
+
+fn report(task: u32, life: Uid, view: &TaskView, swap: &SwapRecord) -> Report {
+    let status = &view.status;
+    let why = || status.error.clone().unwrap_or_else(|| "no reason was given".to_owned());
+    let is = match status.phase {
+        _ if view.down => Is::Down { why: why() },
+        _ if view.ended => Is::Coming,
+        Phase::Running => Is::Running,
+        Phase::Held => Is::Held { why: why(), kind: status.error_kind.unwrap_or(crate::error::Kind::Guest) },
+        Phase::Recovering | Phase::Stopped | Phase::Failed => Is::Coming,
+    };
+    let id = swap.swap.to_string();
+    let runs = status.modules.get(&swap.operator).and_then(|module| Digest::parse(&module.digest));
+    let trial = status.trial.as_ref().filter(|trial| trial.swap == id).map(|trial| trial.outcome.clone());
+    let switched = status.last_swap.as_ref().filter(|last| last.swap == id);
+    let switched = switched.map(|last| SwitchedTask {
+        values_tried: 0,
+        epoch: last.epoch,
+        pause_us: last.pause_us,
+        from: last.from.clone(),
+    });
+    Report { task, is, runs, trial, switched, life, traps: status.traps, migrating: status.migrating }
 }

@@ -1,69 +1,98 @@
-//! Replacing one operator's module on every task of a job, or on none.
+//! Replacing one operator's module on every task of a job, or on none: the caller's side.
 //!
-//! The record in the control topic decides, and every step is repeatable: after a restart a swap that
-//! was only being prepared is abandoned, one that was decided goes on. Prepare tries the new version
-//! on all tasks while the old one runs; only when all have succeeded may any task commit under it.
-//! While a finished swap is on probation, traps or a failed migration take it back by themselves.
-//! Read [`Manager::swap`], then `Manager::drive`.
+//! Writes the first record of a swap, and what [`change`](super::change) says comes next; waits for an answer, and
+//! may leave: whoever follows the records goes on. The record in the control topic decides, and every step is
+//! repeatable. Read [`Manager::swap`], then `Manager::look`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
+use super::change::loss::{self, Accepted};
+use super::change::{Aims, Report, in_force};
 use super::error::Error;
-use super::facts::{self, JobModules};
+use super::facts;
+use super::follow::try_lock;
 use super::manager::{Manager, exclusive};
-use super::plan::{Fate, PlannedState, Refusal, compare_states};
-use super::record::{Desired, FORMAT, JobRecord, ModuleId, Record, SwapPhase, SwapRecord, SwitchedTask};
-use super::running::{RunningJob, TaskView};
+use super::plan::{PlannedState, Refusal, compare_states};
+use super::record::{Desired, FORMAT, JobRecord, ModuleId, Record, SwapPhase, SwapRecord};
 use super::store::{Change, Expected};
 use crate::env::failpoint;
-use crate::error::Kind;
-use crate::model::{Digest, Uid};
-use crate::task::handle::{Phase, TaskStatus, TrialOutcome};
-use crate::task::plan::ModuleRef;
-use crate::task::target::{Change as Decided, Target};
+use crate::model::Uid;
+use crate::task::handle::TrialOutcome;
+use crate::wasm::contract::Description;
 
-/// Trying every value of a task's state may take long.
-const PREPARE_PATIENCE: Duration = Duration::from_secs(600);
-const SWITCH_PATIENCE: Duration = Duration::from_secs(60);
-/// A task that is recovering is waited for so long.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
-/// The shortest time that a new version is watched; longer while values are being migrated.
-const PROBATION: Duration = Duration::from_secs(10);
-/// Traps on probation that send the version back. One bad record costs up to a dozen while it is isolated.
-const PROBATION_TRAPS_MAX: u64 = 50;
+/// Whoever asked waits so long for an answer. The swap goes on without them.
+const PATIENCE: Duration = Duration::from_secs(720);
+/// The same for a job that is just being started.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_millis(5);
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// A swap that was left half way since the log was away is gone on with after so long.
-const LEFT_PAUSE: Duration = Duration::from_secs(1);
-
-/// Swaps on probation: since when, and how many traps each task had had before.
-#[derive(Default)]
-pub struct Probations(Mutex<BTreeMap<Uid, Watch>>);
-
-/// Jobs whose swap could not be noted, and since when. Nobody drives it, and it must not stay open for ever.
-#[derive(Default)]
-pub struct Left(Mutex<BTreeMap<Uid, Duration>>);
-
-#[derive(Clone)]
-struct Watch {
-    since: Duration,
-    traps: u64,
+/// What a swap would do: everything that can be known before anything moves.
+#[derive(Debug)]
+pub struct SwapPlan {
+    pub operator: String,
+    pub from: ModuleId,
+    pub to: ModuleId,
+    pub refusals: Vec<Refusal>,
+    pub warnings: Vec<String>,
+    pub states: Vec<PlannedState>,
 }
 
 impl Manager {
-    /// Puts `reference` in place of the module that `operator` of a running job has.
+    /// What putting `reference` in place of the module that `operator` has would do. Changes nothing; what is wrong is
+    /// in the answer.
+    pub fn plan_swap(
+        &self,
+        name: &str,
+        operator: &str,
+        reference: &str,
+        accepted: &Accepted,
+    ) -> Result<SwapPlan, Error> {
+        let (_, job) = self.record(name)?;
+        let from = module_of(&job, operator)?;
+        let to = self.modules.find(reference)?.id;
+        self.judge(&job, operator, &from, to, accepted)
+    }
+
+    /// Puts `reference` in place of the module that `operator` has. A job that does not run is changed too: its tasks
+    /// try the new version when they start.
     ///
     /// # Errors
-    /// [`Error::Refused`] by the plan; [`Error::SwapAbandoned`] where a task could not prepare. Nothing
-    /// has changed then.
-    pub fn swap(&self, name: &str, operator: &str, reference: &str) -> Result<SwapRecord, Error> {
+    /// [`Error::Refused`] by the plan; [`Error::SwapAbandoned`] where a task could not take it. Nothing has changed
+    /// then.
+    pub fn swap(&self, name: &str, operator: &str, reference: &str, accepted: &Accepted) -> Result<SwapRecord, Error> {
+        self.until_started(name)?;
         let change = self.change_of(name);
-        let _one = exclusive(&change, name)?;
+        let one = exclusive(&change, name)?;
         let (_, job) = self.record(name)?;
-        let from = job.modules.get(operator).cloned().ok_or_else(|| unknown_operator(&job, operator))?;
+        let module = module_of(&job, operator)?;
         let to = self.modules.find(reference)?.id;
-        self.begin(&job, operator, from, to, false)
+        let view = self.store.view();
+        let open = view.swap(job.uid).map(|(_, swap)| swap).filter(|swap| !swap.phase.is_over());
+        // What tasks that do not run have in their headers is older than what the record says.
+        let from = open.filter(|open| open.operator == operator && open.phase != SwapPhase::Probation);
+        let from = from.map_or_else(|| module.clone(), |open| open.from.clone());
+        self.check_no_other(&job, operator, open)?;
+        if module.digest == to.digest || from.digest == to.digest {
+            return Err(Error::Conflict {
+                doing: format!("swap operator {operator} of job {name}"),
+                found: if module.digest == to.digest {
+                    format!("it runs {to} already")
+                } else {
+                    format!("its tasks come from {to}")
+                },
+                remedy: "push another version and name it, or go back with `forebay job rollback`",
+            });
+        }
+        let refusals = self.judge(&job, operator, &from, to.clone(), accepted)?.refusals;
+        if !refusals.is_empty() {
+            return Err(Error::Refused { job: name.to_owned(), refusals });
+        }
+        let swap = self.begin(&job, operator, from, to, false)?;
+        drop(one);
+        made(self.answer(name, swap)?)
     }
 
     /// Goes back to the version before the last swap. The newer module migrates the state back.
@@ -71,14 +100,31 @@ impl Manager {
     /// # Errors
     /// [`Error::Refused`] with the reason where it cannot.
     pub fn rollback(&self, name: &str) -> Result<SwapRecord, Error> {
+        self.until_started(name)?;
         let change = self.change_of(name);
-        let _one = exclusive(&change, name)?;
+        let one = exclusive(&change, name)?;
         let (_, job) = self.record(name)?;
         let view = self.store.view();
-        let last = view.swap(job.uid).map(|(_, swap)| swap.clone());
+        let last = view.swap(job.uid).map(|(revision, swap)| (revision, swap.clone()));
+        let reason = Some("it was taken back by hand".to_owned());
         match last {
-            Some(swap) if matches!(swap.phase, SwapPhase::Done | SwapPhase::Probation) && !swap.rollback => {
-                self.begin(&job, &swap.operator, swap.to, swap.from, true)
+            Some((_, swap)) if matches!(swap.phase, SwapPhase::Done | SwapPhase::Probation) && !swap.rollback => {
+                self.judge_way_back(&job, &swap)?;
+                let back = self.begin(&job, &swap.operator, swap.to, swap.from, true)?;
+                drop(one);
+                made(self.answer(name, back)?)
+            }
+            Some((revision, swap)) if matches!(swap.phase, SwapPhase::Preparing | SwapPhase::Switching) => {
+                let is_decided = swap.phase == SwapPhase::Switching;
+                let phase = if is_decided { SwapPhase::RollingBack } else { SwapPhase::Abandoned };
+                let swap = SwapRecord { phase, reason, ..swap };
+                self.note(&swap, Expected::At(revision))?;
+                drop(one);
+                self.answer(name, swap.swap)
+            }
+            Some((_, swap)) if swap.phase == SwapPhase::RollingBack => {
+                drop(one);
+                self.answer(name, swap.swap)
             }
             _ => Err(Error::Conflict {
                 doing: format!("roll back job {name}"),
@@ -88,7 +134,93 @@ impl Manager {
         }
     }
 
-    /// Refuses what cannot be, before anything moves; then records the swap and drives it.
+    /// One swap of a job at a time: two that are open at once would judge each other's tasks. One that no task can go
+    /// on with, since the job does not run, may be replaced at its own operator.
+    fn check_no_other(&self, job: &JobRecord, operator: &str, open: Option<&SwapRecord>) -> Result<(), Error> {
+        let is_up = self.is_up(job);
+        let in_the_way =
+            |open: &&SwapRecord| open.phase != SwapPhase::Probation && (is_up || open.operator != operator);
+        let Some(open) = open.filter(in_the_way) else { return Ok(()) };
+        let waits_for = self.running_job(&job.name).and_then(|running| {
+            let mut tasks = running.tasks().into_iter().enumerate().filter(|(_, task)| task.needs_help());
+            tasks.next().map(|(number, task)| {
+                format!(", task {number} needs help: {}", task.status.error.as_deref().unwrap_or("it says no reason"))
+            })
+        });
+        let (swap, phase, of) = (open.swap, open.phase.name(), &open.operator);
+        Err(Error::Conflict {
+            doing: format!("swap in job {}", job.name),
+            found: format!("swap {swap} of operator {of} is still {phase}{}", waits_for.unwrap_or_default()),
+            remedy: if is_up {
+                "wait until it is over (`forebay job get`), or take it back with `forebay job rollback`"
+            } else {
+                "apply the job, so that its tasks come to one version, or take it back with `forebay job rollback`"
+            },
+        })
+    }
+
+    /// The plan of a swap: the graph with the new module, what becomes of each state, what would be lost.
+    fn judge(
+        &self,
+        job: &JobRecord,
+        operator: &str,
+        from: &ModuleId,
+        to: ModuleId,
+        accepted: &Accepted,
+    ) -> Result<SwapPlan, Error> {
+        let (old, new) = (self.description(from)?, self.description(&to)?);
+        let states = compare_states(operator, &old.states, &new.states);
+        let mut refusals = loss::refusals(operator, &old, &new, &states, accepted);
+        refusals.extend(self.misfits(job, operator, &to)?);
+        let warnings = self.untried(job);
+        Ok(SwapPlan { operator: operator.to_owned(), from: from.clone(), to, refusals, warnings, states })
+    }
+
+    /// What the rest of the job needs of this operator, and the new version lacks.
+    fn misfits(&self, job: &JobRecord, operator: &str, to: &ModuleId) -> Result<Vec<Refusal>, Error> {
+        let mut changed = job.clone();
+        put_module(&mut changed, operator, to);
+        match facts::plan_of(&changed, &self.clusters, &self.store.view(), &self.modules) {
+            Ok(_) => Ok(Vec::new()),
+            Err(Error::Refused { refusals, .. }) => Ok(refusals),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A way back is not held up by states that only the newer version has: whoever goes back means it.
+    fn judge_way_back(&self, job: &JobRecord, swap: &SwapRecord) -> Result<(), Error> {
+        let (old, new) = (self.description(&swap.to)?, self.description(&swap.from)?);
+        let states = compare_states(&swap.operator, &old.states, &new.states);
+        let accepted = Accepted::all(&old, &new, &states);
+        let mut refusals = loss::refusals(&swap.operator, &old, &new, &states, &accepted);
+        refusals.extend(self.misfits(job, &swap.operator, &swap.from)?);
+        if refusals.is_empty() { Ok(()) } else { Err(Error::Refused { job: job.name.clone(), refusals }) }
+    }
+
+    /// As it was pushed: also of a module whose bytes cannot be had.
+    fn description(&self, module: &ModuleId) -> Result<Description, Error> {
+        Ok(self.modules.find(&module.digest.to_string())?.description)
+    }
+
+    /// Tasks that cannot try the new version beforehand.
+    fn untried(&self, job: &JobRecord) -> Vec<String> {
+        let Some(running) = self.running_job(&job.name).filter(|_| self.is_up(job)) else {
+            return vec![
+                "the job does not run, so nothing is tried now: its tasks try the new version when they start, and all \
+                 go back where one cannot take it"
+                    .to_owned(),
+            ];
+        };
+        let tasks = running.tasks().into_iter().enumerate().filter(|(_, task)| task.needs_help());
+        tasks
+            .map(|(number, task)| {
+                let why = task.status.error.as_deref().unwrap_or("it says no reason");
+                format!("task {number} stands still and may not try the new version beforehand: {why}")
+            })
+            .collect()
+    }
+
+    /// The first record. A job without tasks has nobody who could try: it is decided, and tried when they start.
     fn begin(
         &self,
         job: &JobRecord,
@@ -96,16 +228,8 @@ impl Manager {
         from: ModuleId,
         to: ModuleId,
         rollback: bool,
-    ) -> Result<SwapRecord, Error> {
-        let running = self.swappable(job)?;
-        if from.digest == to.digest {
-            return Err(Error::Conflict {
-                doing: format!("swap operator {operator} of job {}", job.name),
-                found: format!("it runs {to} already"),
-                remedy: "push another version and name it",
-            });
-        }
-        self.check_fit(job, operator, &from, &to)?;
+    ) -> Result<Uid, Error> {
+        let is_up = self.is_up(job);
         let swap = SwapRecord {
             format: FORMAT,
             swap: Uid::random(),
@@ -114,365 +238,186 @@ impl Manager {
             operator: operator.to_owned(),
             from,
             to,
-            phase: SwapPhase::Preparing,
+            phase: if is_up { SwapPhase::Preparing } else { SwapPhase::Switching },
             reason: None,
             rollback,
             started_at_ms: self.clock.now() / 1_000_000,
             tasks: BTreeMap::new(),
         };
-        let driven = self.note(&swap).and_then(|()| {
-            failpoint("swap-preparing");
-            self.drive(&running, swap)
-        });
-        let swap = driven.inspect_err(|error| self.leave(job.uid, error))?;
-        match swap.phase {
-            SwapPhase::Abandoned | SwapPhase::RolledBack => {
-                Err(Error::SwapAbandoned { job: swap.job, swap: swap.swap, reason: swap.reason.unwrap_or_default() })
-            }
-            _ => Ok(swap),
-        }
+        let expected = self.store.view().swap(job.uid).map(|(revision, _)| revision);
+        self.note(&swap, expected.map_or(Expected::Absent, Expected::At))?;
+        let mut watches = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.entry(job.uid).or_default().begin(swap.swap);
+        drop(watches);
+        failpoint("swap-preparing");
+        // A job that could not be started with the old version is tried with the new one.
+        self.slots().get_mut(&job.name).into_iter().for_each(|slot| slot.error = None);
+        self.wake_up();
+        Ok(swap.swap)
     }
 
-    fn swappable(&self, job: &JobRecord) -> Result<Arc<RunningJob>, Error> {
-        let conflict =
-            |found: String, remedy| Error::Conflict { doing: format!("swap in job {}", job.name), found, remedy };
-        let view = self.store.view();
-        if let Some((_, open)) = view.swap(job.uid)
-            && !(open.phase.is_over() || open.phase == SwapPhase::Probation)
-        {
-            return Err(conflict(format!("swap {} is still {:?}", open.swap, open.phase), "wait until it is over"));
-        }
-        let running = self.running_job(&job.name).filter(|_| job.desired == Desired::Running);
-        running.ok_or_else(|| conflict("it does not run".to_owned(), "apply its spec, then swap"))
-    }
-
-    /// The plan of a swap: the graph with the new module, and what becomes of each state.
-    fn check_fit(&self, job: &JobRecord, operator: &str, from: &ModuleId, to: &ModuleId) -> Result<(), Error> {
-        let mut changed = job.clone();
-        put_module(&mut changed, operator, to);
-        facts::graph_of(&changed, &self.clusters, &self.store.view(), &self.modules)?;
-        let refusals: Vec<Refusal> = self
-            .planned_states(operator, from, to)?
-            .into_iter()
-            .filter_map(|state| match state.fate {
-                Fate::Refuse(why) => Some(Refusal {
-                    place: format!("operators[{operator}] state {}", state.state),
-                    found: format!("version {} cannot become version {}", state.from_version, state.to_version),
-                    remedy: why,
-                }),
-                _ => None,
-            })
-            .collect();
-        if refusals.is_empty() { Ok(()) } else { Err(Error::Refused { job: job.name.clone(), refusals }) }
-    }
-
-    /// What a swap does to each state.
-    pub fn planned_states(&self, operator: &str, from: &ModuleId, to: &ModuleId) -> Result<Vec<PlannedState>, Error> {
-        let (old, new) = (self.modules.load(from.digest)?, self.modules.load(to.digest)?);
-        Ok(compare_states(operator, &old.description().states, &new.description().states))
-    }
-
-    /// Goes on from the phase that is recorded until nothing more is to be done. Every step may be
-    /// repeated: a task that has switched says so by the module it runs.
-    fn drive(&self, job: &RunningJob, mut swap: SwapRecord) -> Result<SwapRecord, Error> {
+    /// Waits until the swap has come to where there is something to say, and drives it meanwhile.
+    fn answer(&self, name: &str, swap: Uid) -> Result<SwapRecord, Error> {
+        let until = self.clock.elapsed() + PATIENCE;
+        let change = self.change_of(name);
         loop {
-            match swap.phase {
-                SwapPhase::Preparing => match self.prepare(job, &swap, &swap.to, |_| true) {
-                    Ok(tried) => {
-                        for (task, values_tried) in tried {
-                            swap.tasks.insert(task, SwitchedTask { values_tried, ..SwitchedTask::default() });
-                        }
-                        swap.phase = SwapPhase::Switching;
-                    }
-                    Err(reason) => {
-                        job.aim(&Target::default());
-                        swap.phase = SwapPhase::Abandoned;
-                        swap.reason = Some(reason);
-                    }
-                },
-                SwapPhase::Switching => match self.switch_to(job, &mut swap, true) {
-                    Ok(()) => swap.phase = if swap.rollback { SwapPhase::Done } else { SwapPhase::Probation },
-                    Err(reason) => {
-                        swap.phase = SwapPhase::RollingBack;
-                        swap.reason = Some(reason);
-                    }
-                },
-                SwapPhase::RollingBack => {
-                    failpoint("swap-rolling-back");
-                    if let Err(why) = self.switch_to(job, &mut swap, false) {
-                        // The record stays at rolling back: the next start goes on from here.
-                        return Err(Error::Module {
-                            doing: format!("roll back swap {} of job {}", swap.swap, swap.job),
-                            found: format!("{why}; it was rolled back because: {}", swap.reason.unwrap_or_default()),
-                            kind: Kind::Guest,
-                        });
-                    }
-                    swap.phase = SwapPhase::RolledBack;
-                }
-                SwapPhase::Probation | SwapPhase::Done | SwapPhase::Abandoned | SwapPhase::RolledBack => {
-                    return Ok(swap);
-                }
+            let (_, job) = self.record(name)?;
+            if self.may_look(job.uid, WRITE_AGAIN_AFTER)
+                && let Some(_one) = try_lock(&change)
+            {
+                self.look(name);
             }
-            self.note(&swap)?;
-            self.after(&swap, job);
+            let view = self.store.view();
+            let found = view.swap(job.uid).map(|(_, found)| found).filter(|found| found.swap == swap);
+            let Some(found) = found else {
+                return Err(Error::Conflict {
+                    doing: format!("follow swap {swap} of job {name}"),
+                    found: "another change has replaced it".to_owned(),
+                    remedy: "see `forebay job get`",
+                });
+            };
+            let waits_for_start = matches!(found.phase, SwapPhase::Switching | SwapPhase::RollingBack)
+                && view.job(name).is_none_or(|(_, job)| !self.is_up(job));
+            if found.phase.is_over() || found.phase == SwapPhase::Probation || waits_for_start {
+                return Ok(found.clone());
+            }
+            if self.is_stopping() {
+                return Err(Error::ShuttingDown);
+            }
+            if self.clock.elapsed() >= until {
+                return Err(Error::TimedOut { doing: format!("swap {swap}"), seconds: PATIENCE.as_secs() });
+            }
+            self.pause(SOON);
         }
     }
 
-    fn switch_to(&self, job: &RunningJob, swap: &mut SwapRecord, forward: bool) -> Result<(), String> {
-        let target = if forward { swap.to.clone() } else { swap.from.clone() };
-        self.switch_all(job, swap, &target)
+    /// Compares the records to what the tasks report, writes what comes next, and aims the tasks at it. Called with the
+    /// job's change in hand; never waits for a task.
+    pub(super) fn look(&self, name: &str) {
+        loop {
+            match self.look_once(name) {
+                Ok(true) => self.wake_up(),
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(job = %name, "follow the swap, tried again: {error}");
+                    let now = self.clock.elapsed();
+                    if let Ok((_, job)) = self.record(name) {
+                        let mut watches = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+                        watches.entry(job.uid).or_default().stumbled(now);
+                    }
+                    return;
+                }
+            }
+        }
     }
 
-    fn after(&self, swap: &SwapRecord, job: &RunningJob) {
-        match swap.phase {
-            SwapPhase::Switching => failpoint("swap-decided"),
-            SwapPhase::Probation => {
-                self.probations.watch(swap.swap, self.clock.elapsed(), traps(job));
-                failpoint("swap-switched");
-            }
-            SwapPhase::RolledBack => failpoint("swap-rolled-back"),
-            _ => {}
+    /// Nothing went wrong in the last `pause`.
+    pub(super) fn may_look(&self, job: Uid, pause: Duration) -> bool {
+        let watches = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.get(&job).is_none_or(|watch| watch.may_look(self.clock.elapsed(), pause))
+    }
+
+    /// True where something was written: there may be more.
+    fn look_once(&self, name: &str) -> Result<bool, Error> {
+        let view = self.store.view();
+        let Some((job_revision, job)) = view.job(name) else { return Ok(false) };
+        let (swap_revision, swap) = view.swap(job.uid).unzip();
+        let running = self.running_job(name);
+        let aimed = running.as_ref().map(|running| running.aim(Aims::of(job, swap), (job_revision, swap_revision)));
+        let aimed = aimed.unwrap_or(Ok(()));
+        let (Some(revision), Some(swap)) = (swap_revision, swap.filter(|swap| !swap.phase.is_over())) else {
+            return aimed.map(|()| false);
+        };
+        let mut reports = running.map(|running| running.reports(swap));
+        if let Err(error) = aimed {
+            reports.iter_mut().flatten().for_each(|report| unaimed(report, &error));
         }
-        let reason = swap.reason.as_deref().unwrap_or("");
-        tracing::info!(job = %swap.job, swap = %swap.swap, from = %swap.from, to = %swap.to, phase = ?swap.phase, reason);
+        let next = {
+            let mut watches = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
+            watches.entry(job.uid).or_default().look(swap, reports.as_deref(), self.clock.elapsed())
+        };
+        let Some(next) = next else { return Ok(false) };
+        self.note(&next, Expected::At(revision))?;
+        passed(&next);
+        Ok(true)
+    }
+
+    /// Its tasks run, and could try something.
+    fn is_up(&self, job: &JobRecord) -> bool {
+        job.desired == Desired::Running && self.running_job(&job.name).is_some()
+    }
+
+    /// Waits for a job that is just being started: who decides without its tasks decides without a trial.
+    fn until_started(&self, name: &str) -> Result<(), Error> {
+        let until = self.clock.elapsed() + START_PATIENCE;
+        loop {
+            let (_, job) = self.record(name)?;
+            let is_failed = self.slots().get(name).is_some_and(|slot| slot.error.is_some());
+            let is_coming = matches!(job.desired, Desired::Creating | Desired::Running) && !is_failed;
+            if !is_coming || self.is_up(&job) || self.is_stopping() {
+                return Ok(());
+            }
+            if self.clock.elapsed() >= until {
+                return Err(Error::Conflict {
+                    doing: format!("swap in job {name}"),
+                    found: "it is still being started".to_owned(),
+                    remedy: "try again when it runs",
+                });
+            }
+            self.pause(SOON);
+        }
     }
 
     /// Writes the swap; where it decides which module the job has, the job's record in the same epoch.
-    fn note(&self, swap: &SwapRecord) -> Result<(), Error> {
+    pub(super) fn note(&self, swap: &SwapRecord, expected: Expected) -> Result<(), Error> {
         let record = Record::Swap(Box::new(swap.clone()));
-        let mut changes = vec![Change::put(record, Expected::Any)];
+        let mut changes = vec![Change::put(record, expected)];
         let (revision, mut job) = self.record(&swap.job)?;
-        let in_force = match swap.phase {
-            SwapPhase::Probation | SwapPhase::Done => Some(&swap.to),
-            SwapPhase::RolledBack => Some(&swap.from),
-            _ => None,
-        };
-        if let Some(module) = in_force.filter(|module| job.modules.get(&swap.operator) != Some(*module)) {
+        let decided = in_force(swap).filter(|module| job.modules.get(&swap.operator) != Some(*module));
+        if let Some(module) = decided {
             put_module(&mut job, &swap.operator, module);
             changes.push(Change::put(Record::Job(Box::new(job)), Expected::At(revision)));
         }
-        self.store.commit(&changes).map(drop)
-    }
-
-    /// Has every chosen task try a version; per task the values that were tried.
-    fn prepare(
-        &self,
-        job: &RunningJob,
-        swap: &SwapRecord,
-        to: &ModuleId,
-        _chosen: impl Fn(&TaskStatus) -> bool,
-    ) -> Result<BTreeMap<u32, u64>, String> {
-        self.wait_until_ready(job)?;
-        let change = self.decided(job, swap, to)?;
-        job.aim(&Target { trial: Some(change), ..Target::default() });
-        let id = swap.swap.to_string();
-        let until = self.clock.elapsed() + PREPARE_PATIENCE;
-        loop {
-            let mut tried = BTreeMap::new();
-            let tasks = job.tasks();
-            for (number, task) in (0..).zip(&tasks) {
-                match task.status.trial.as_ref().filter(|trial| trial.swap == id).map(|trial| &trial.outcome) {
-                    Some(TrialOutcome::Ready { values_tried }) => drop(tried.insert(number, *values_tried)),
-                    Some(TrialOutcome::Failed { why, kind }) if *kind != Kind::Retry => {
-                        return Err(format!("task {number}: {why}"));
-                    }
-                    _ if runs(&task.status, &swap.operator, to.digest) => drop(tried.insert(number, 0)),
-                    _ => {}
-                }
-            }
-            if tried.len() == tasks.len() {
-                return Ok(tried);
-            }
-            if self.is_stopping() || self.clock.elapsed() > until {
-                return Err("not every task has tried it in time".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn decided(&self, job: &RunningJob, swap: &SwapRecord, id: &ModuleId) -> Result<Decided, String> {
-        let operator = job.operator(&swap.operator).ok_or_else(|| format!("there is no operator {}", swap.operator))?;
-        Ok(Decided { swap: swap.swap, operator, module: self.module_of(swap, id)? })
-    }
-
-    fn module_of(&self, swap: &SwapRecord, id: &ModuleId) -> Result<ModuleRef, String> {
-        let (_, job) = self.record(&swap.job).map_err(|error| error.to_string())?;
-        let source = JobModules::of(&job, Arc::clone(&self.store), Arc::clone(&self.modules));
-        source.find(&swap.operator, id).map_err(|error| error.to_string())
-    }
-
-    /// Brings every task to `target`: those that recover meanwhile find it there when they come back.
-    fn switch_all(&self, job: &RunningJob, swap: &mut SwapRecord, target: &ModuleId) -> Result<(), String> {
-        let change = self.decided(job, swap, target)?;
-        job.aim(&Target { modules: BTreeMap::from([(change.operator, change)]), ..Target::default() });
-        let until = self.clock.elapsed() + SWITCH_PATIENCE;
-        let id = swap.swap.to_string();
-        loop {
-            let tasks = job.tasks();
-            if tasks.iter().all(|task| runs(&task.status, &swap.operator, target.digest)) {
-                for (number, task) in (0..).zip(tasks) {
-                    if let Some(last) = task.status.last_swap.filter(|last| last.swap == id) {
-                        let entry = swap.tasks.entry(number).or_default();
-                        (entry.epoch, entry.pause_us, entry.from) = (last.epoch, last.pause_us, last.from);
-                    }
-                }
-                return Ok(());
-            }
-            if let Some((number, why)) = (0..).zip(&tasks).find_map(|(number, task)| Some((number, failed(task, &id)?)))
-            {
-                return Err(format!("task {number}: {why}"));
-            }
-            if self.is_stopping() || self.clock.elapsed() > until {
-                return Err("not every task came up in time".to_owned());
-            }
-            self.supervise(job);
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Every task runs, or is held by a fault of its module: both hear commands.
-    fn wait_until_ready(&self, job: &RunningJob) -> Result<(), String> {
-        let until = self.clock.elapsed() + READY_PATIENCE;
-        loop {
-            self.supervise(job);
-            let tasks = job.tasks();
-            if tasks.iter().all(|task| task.status.phase == Phase::Running || task.held) {
-                return Ok(());
-            }
-            if let Some((number, task)) = tasks.iter().enumerate().find(|(_, task)| task.given_up && !task.held) {
-                return Err(format!("task {number} is down: {}", task.status.error.as_deref().unwrap_or("no reason")));
-            }
-            if self.is_stopping() || self.clock.elapsed() > until {
-                return Err("not every task came up in time".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Where nobody drives it, as after a restart: an undecided swap is abandoned, a decided one goes on.
-    pub(super) fn follow_swap(self: &Arc<Self>, job: &JobRecord) {
-        let view = self.store.view();
-        let Some((_, swap)) = view.swap(job.uid) else { return };
-        match swap.phase {
-            SwapPhase::Preparing => {
-                let reason = Some("the server ended, or the log was away, while it was being prepared".to_owned());
-                let swap = SwapRecord { phase: SwapPhase::Abandoned, reason, ..swap.clone() };
-                if let Some(running) = self.running_job(&job.name) {
-                    running.aim(&Target::default());
-                }
-                if let Err(error) = self.note(&swap) {
-                    self.leave(job.uid, &error);
-                    tracing::error!(job = %job.name, "abandon swap {}: {error}", swap.swap);
-                }
-            }
-            SwapPhase::Switching | SwapPhase::RollingBack => self.drive_beside(swap.clone()),
-            SwapPhase::Probation | SwapPhase::Done | SwapPhase::Abandoned | SwapPhase::RolledBack => {}
-        }
-    }
-
-    /// Remembers a job whose swap may stand half way since the log could not be written.
-    pub(super) fn leave(&self, job: Uid, error: &Error) {
-        if error.kind() == Kind::Retry {
-            let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
-            left.insert(job, self.clock.elapsed());
-        }
-    }
-
-    /// Goes on with a swap that was left half way. Called where no change of the job is under way.
-    pub(super) fn resume_swap(self: &Arc<Self>, name: &str, job: &RunningJob) {
-        let due = |since: &Duration| self.clock.elapsed().saturating_sub(*since) >= LEFT_PAUSE;
-        let mut left = self.left.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !left.get(&job.uid).is_some_and(due) {
-            return;
-        }
-        left.remove(&job.uid);
-        drop(left);
-        if let Ok((_, record)) = self.record(name) {
-            self.follow_swap(&record);
-        }
-    }
-
-    /// Looks at a swap on probation: takes it back, or ends the probation.
-    pub(super) fn watch_probation(self: &Arc<Self>, name: &str, job: &RunningJob) {
-        let view = self.store.view();
-        let Some((_, swap)) = view.swap(job.uid).filter(|(_, swap)| swap.phase == SwapPhase::Probation) else { return };
-        let now = self.clock.elapsed();
-        let watch = self.probations.watch(swap.swap, now, 0);
-        let tasks = job.tasks();
-        let broken = tasks.iter().find(|task| task.held && task.status.error_kind == Some(Kind::Guest));
-        let trapped = traps(job).saturating_sub(watch.traps);
-        let reason = match broken {
-            Some(task) => Some(task.status.error.clone().unwrap_or_default()),
-            None if trapped > PROBATION_TRAPS_MAX => Some(format!("{trapped} traps while on probation")),
-            None => None,
-        };
-        if let Some(reason) = reason {
-            tracing::warn!(job = %name, swap = %swap.swap, "rolling back: {reason}");
-            self.drive_beside(SwapRecord { phase: SwapPhase::RollingBack, reason: Some(reason), ..swap.clone() });
-            return;
-        }
-        let settled = tasks.iter().all(|task| task.status.phase == Phase::Running && !task.status.migrating);
-        if settled && now.saturating_sub(watch.since) >= PROBATION {
-            self.probations.forget(swap.swap);
-            if let Err(error) = self.note(&SwapRecord { phase: SwapPhase::Done, ..swap.clone() }) {
-                tracing::error!(job = %name, "end the probation of swap {}: {error}", swap.swap);
-            }
-        }
-    }
-
-    /// On a thread of its own, as the one change of the job.
-    fn drive_beside(self: &Arc<Self>, swap: SwapRecord) {
-        let manager = Arc::clone(self);
-        let (name, id) = (swap.job.clone(), swap.swap);
-        let work = move || {
-            let change = manager.change_of(&swap.job);
-            let Ok(_one) = exclusive(&change, &swap.job) else { return };
-            // Another change may have come first: it has replaced the record that this was begun for.
-            let view = manager.store.view();
-            let current = view.swap(swap.job_uid).filter(|(_, current)| current.swap == swap.swap);
-            if current.is_none_or(|(_, current)| current.phase.is_over()) {
-                return;
-            }
-            let Some(job) = manager.running_job(&swap.job) else { return };
-            let (name, id) = (swap.job.clone(), swap.swap);
-            if let Err(error) = manager.note(&swap).and_then(|()| manager.drive(&job, swap)) {
-                manager.leave(job.uid, &error);
-                tracing::error!(job = %name, "follow swap {id}: {error}");
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name(format!("{name}-swap")).spawn(work) {
-            tracing::error!(job = %name, "follow swap {id}: the system gives no thread: {error}");
-        }
+        self.store.commit(&changes)?;
+        let reason = swap.reason.as_deref().unwrap_or("");
+        tracing::info!(job = %swap.job, swap = %swap.swap, from = %swap.from, to = %swap.to, phase = swap.phase.name(), reason);
+        Ok(())
     }
 }
 
-impl Probations {
-    /// The watch of a swap, begun now where there is none.
-    fn watch(&self, swap: Uid, since: Duration, traps: u64) -> Watch {
-        let mut watches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watches.entry(swap).or_insert(Watch { since, traps }).clone()
-    }
-
-    fn forget(&self, swap: Uid) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&swap);
-    }
-}
-
-/// Why a task will not get there, of itself.
-fn failed(task: &TaskView, swap: &str) -> Option<String> {
-    match task.status.trial.as_ref().filter(|trial| trial.swap == swap).map(|trial| &trial.outcome) {
-        Some(TrialOutcome::Failed { why, kind }) if *kind != Kind::Retry => Some(why.clone()),
-        _ if task.given_up && !task.held => Some(task.status.error.clone().unwrap_or_default()),
-        _ => None,
+/// The answer to whoever wanted the version.
+fn made(swap: SwapRecord) -> Result<SwapRecord, Error> {
+    match swap.phase {
+        SwapPhase::Abandoned | SwapPhase::RolledBack => {
+            let SwapRecord { job, swap, reason, .. } = swap;
+            Err(Error::SwapAbandoned { job, swap, reason: reason.unwrap_or_default() })
+        }
+        _ => Ok(swap),
     }
 }
 
-fn traps(job: &RunningJob) -> u64 {
-    job.tasks().iter().map(|task| task.status.traps).sum()
+/// A task that cannot be given what the records say is one that has not come to it.
+fn unaimed(report: &mut Report, error: &Error) {
+    if report.trial.is_none() {
+        report.trial = Some(TrialOutcome::Failed { why: error.to_string(), kind: error.kind() });
+    }
 }
 
-fn runs(status: &TaskStatus, operator: &str, digest: Digest) -> bool {
-    status.modules.get(operator).is_some_and(|module| module.digest == digest.to_string())
+fn passed(swap: &SwapRecord) {
+    match swap.phase {
+        SwapPhase::Switching => failpoint("swap-decided"),
+        SwapPhase::Probation => failpoint("swap-switched"),
+        SwapPhase::RollingBack => failpoint("swap-rolling-back"),
+        SwapPhase::RolledBack => failpoint("swap-rolled-back"),
+        SwapPhase::Preparing | SwapPhase::Done | SwapPhase::Abandoned => {}
+    }
+}
+
+fn module_of(job: &JobRecord, operator: &str) -> Result<ModuleId, Error> {
+    job.modules.get(operator).cloned().ok_or_else(|| {
+        let known = job.modules.keys().cloned().collect::<Vec<_>>().join(", ");
+        Error::UnknownOperator { job: job.name.clone(), operator: operator.to_owned(), known }
+    })
 }
 
 fn put_module(job: &mut JobRecord, operator: &str, module: &ModuleId) {
@@ -480,9 +425,4 @@ fn put_module(job: &mut JobRecord, operator: &str, module: &ModuleId) {
     if let Some(spec) = job.spec.operators.iter_mut().find(|spec| spec.id == operator) {
         spec.module = format!("{}@{}", module.name, module.version);
     }
-}
-
-fn unknown_operator(job: &JobRecord, operator: &str) -> Error {
-    let known = job.modules.keys().cloned().collect::<Vec<_>>().join(", ");
-    Error::UnknownOperator { job: job.name.clone(), operator: operator.to_owned(), known }
 }

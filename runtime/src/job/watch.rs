@@ -1,8 +1,7 @@
 //! What is done now and then for every job and has to wait for the log, on a thread of its own: a slow cluster must not
 //! keep the supervisor from its tasks.
 //!
-//! Mirrors positions to consumer groups, watches the partition counts of sources, and tries jobs again that could not
-//! be started. Read [`Manager::watch`] first.
+//! Mirrors positions to consumer groups, and watches the partition counts of sources. Read [`Manager::watch`] first.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -17,9 +16,8 @@ use crate::log::TopicSpec;
 
 const EVERY: Duration = Duration::from_secs(1);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(10);
-const TRY_AGAIN_EVERY: Duration = Duration::from_secs(5);
-/// The end of the process waits so long for the last positions to be shown.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// The end of the process waits at least so long for the last positions to be shown.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The thread, as long as it runs.
 #[derive(Default)]
@@ -33,12 +31,12 @@ struct Running {
 
 impl Watch {
     /// Lets the thread look once more and waits for it, but not for a log that is away.
-    pub fn end(&self) {
+    pub fn end(&self, patience: Duration) {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Running { stop, ended }) = running {
             drop(stop);
             // It says nothing: its side is dropped when it ends.
-            let _ = ended.recv_timeout(LAST_PATIENCE);
+            let _ = ended.recv_timeout(patience.max(LAST_PATIENCE));
         }
     }
 }
@@ -61,7 +59,7 @@ impl Manager {
 
     fn watch(self: &Arc<Self>, asked_to_stop: &Receiver<()>) {
         let (mut mirror, mut shown) = (Mirror::default(), Vec::new());
-        let (mut partitions_at, mut tried_at) = (self.clock.elapsed(), self.clock.elapsed());
+        let mut partitions_at = self.clock.elapsed();
         loop {
             let goes_on = matches!(asked_to_stop.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout));
             self.mirror_all(&mut mirror, &mut shown);
@@ -72,10 +70,6 @@ impl Manager {
             if now.saturating_sub(partitions_at) >= PARTITIONS_EVERY {
                 partitions_at = now;
                 self.watch_partitions();
-            }
-            if now.saturating_sub(tried_at) >= TRY_AGAIN_EVERY {
-                tried_at = now;
-                self.try_again();
             }
         }
     }
@@ -98,7 +92,7 @@ impl Manager {
 
     /// New partitions of a source are read by tasks that start again. Where the tasks do not divide them the job stops
     /// and says what to do.
-    fn watch_partitions(self: &Arc<Self>) {
+    fn watch_partitions(&self) {
         let jobs = self.running_jobs();
         let topics: BTreeSet<String> = jobs.values().flat_map(|job| job.source_topics().into_keys()).collect();
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -120,29 +114,13 @@ impl Manager {
         }
     }
 
-    /// Ends the tasks and starts those that the record and the topics ask for now.
-    fn start_over(self: &Arc<Self>, name: &str, job: &Arc<RunningJob>) {
+    /// Ends the tasks: whoever follows the records starts those that the record and the topics ask for now.
+    fn start_over(&self, name: &str, job: &Arc<RunningJob>) {
         let change = self.change_of(name);
         // Somebody is changing it: looked at again the next time.
         let Ok(_one) = exclusive(&change, name) else { return };
-        let is_it = self.running_job(name).is_some_and(|running| Arc::ptr_eq(&running, job));
-        if let (true, Ok((_, record))) = (is_it, self.record(name)) {
-            self.end(name);
-            self.bring_up(&record);
-        }
-    }
-
-    /// Jobs that could not be started because of something that may have passed.
-    fn try_again(self: &Arc<Self>) {
-        for name in self.waiting_jobs() {
-            let change = self.change_of(&name);
-            let Ok(_one) = exclusive(&change, &name) else { continue };
-            // Looked at under the lock: it may have been started, stopped or deleted meanwhile.
-            if self.waiting_jobs().contains(&name)
-                && let Ok((_, record)) = self.record(&name)
-            {
-                self.bring_up(&record);
-            }
+        if self.running_job(name).is_some_and(|running| Arc::ptr_eq(&running, job)) {
+            job.stop();
         }
     }
 }

@@ -156,7 +156,10 @@ fn compare_module(
         findings.refuse(
             format!("operators[{}].module", operator.id),
             format!("the job runs {running}, the spec names {}@{}", found.module.name, found.module.version),
-            format!("swap it: `forebay job swap {job} {} {}`", operator.id, operator.module),
+            format!(
+                "name {}@{} in the spec to keep it, or swap it, running or stopped: `forebay job swap {job} {} {}`",
+                running.name, running.version, operator.id, operator.module
+            ),
         );
     }
 }

@@ -14,6 +14,8 @@ use crate::model::names;
 use crate::task::plan::{CODES_OF_OPERATORS, LETTER_BYTES_MIN, ModuleRef, Origin};
 
 const DEFAULT_PARALLELISM_MAX: u32 = 4;
+/// Every task of a job opens an instance of each, under a memory limit of its own.
+const OPERATORS_MAX: usize = 64;
 /// Positions of inputs and outputs cross to the guest in one byte.
 const PORTS_MAX: usize = 255;
 
@@ -126,6 +128,11 @@ fn duplicates<'a>(ids: impl Iterator<Item = (&'static str, &'a String)>, remedy:
 fn check_settings(spec: &JobSpec, findings: &mut Findings) {
     if spec.sources.is_empty() {
         findings.refuse("sources", "there is none", "a job needs at least one source");
+    }
+    if spec.operators.len() > OPERATORS_MAX {
+        let found = format!("there are {}", spec.operators.len());
+        let remedy = format!("a job has at most {OPERATORS_MAX}: make it several jobs, or fewer modules that do more");
+        findings.refuse("operators", found, remedy);
     }
     if spec.sinks.is_empty() {
         findings.warn("sinks: there is none, so nothing that the job computes is written anywhere".to_owned());

@@ -67,6 +67,14 @@ fn a_new_job_gets_the_greatest_parallelism_up_to_four_that_divides_its_keyed_sou
 }
 
 #[test]
+fn a_job_of_too_many_operators_is_refused() {
+    let one = "  - {id: count, module: counter@1, inputs: {in: in}}\n";
+    let more: String = (0..64).map(|i| one.replace("count,", &format!("c{i},"))).collect();
+    let plan = planned(&SPEC.replace(one, &format!("{one}{more}")), &facts());
+    assert_eq!((plan.refusals[0].place.as_str(), plan.refusals[0].found.as_str()), ("operators", "there are 65"));
+}
+
+#[test]
 fn names_and_topics_that_cannot_be_are_refused_with_place_and_remedy() {
     refused("name: counts", "name: a/b", &["name: `a/b` cannot be a name; use 1 to 64 letters, digits, - and _"]);
     refused(
@@ -452,7 +460,10 @@ fn another_module_is_planned_state_by_state_and_comes_in_by_a_swap() {
     facts.job = Some(running(&mut facts));
     let plan = planned(&SPEC.replace("counter@1", "counter@2"), &facts);
     assert_eq!(plan.action, Action::Refused);
-    assert_eq!(plan.refusals[0].remedy, "swap it: `forebay job swap counts count counter@2`");
+    assert_eq!(
+        plan.refusals[0].remedy,
+        "name counter@1 in the spec to keep it, or swap it, running or stopped: `forebay job swap counts count counter@2`"
+    );
     assert_eq!(plan.states[0].fate, Fate::Migrate { by_new: true });
 }
 

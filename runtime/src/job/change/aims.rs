@@ -1,0 +1,48 @@
+//! What the tasks of a job are to be, as its records say. Pure.
+//!
+//! One rule: the job's record names what is decided, and the swap's record what is on trial. [`in_force`] is how the
+//! first follows from the second.
+
+use super::super::record::{JobRecord, ModuleId, SwapPhase, SwapRecord};
+use crate::model::Uid;
+
+/// The level that every task of a job compares itself to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aims {
+    pub trial: Option<Aim>,
+    /// One per operator, but for the one that has a version on trial.
+    pub modules: Vec<Aim>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aim {
+    /// Why: the swap, or the job itself where no swap is open.
+    pub swap: Uid,
+    pub operator: String,
+    pub module: ModuleId,
+}
+
+impl Aims {
+    pub fn of(job: &JobRecord, swap: Option<&SwapRecord>) -> Self {
+        let on_trial = swap.filter(|swap| swap.phase == SwapPhase::Preparing);
+        // Meanwhile each task runs what it runs: one that could not come to what was decided before, and would go on
+        // trying that, is to try this.
+        let named = job.modules.iter().filter(|(operator, _)| on_trial.is_none_or(|swap| swap.operator != **operator));
+        let modules = named.map(|(operator, module)| {
+            let by = swap.filter(|swap| swap.operator == *operator && in_force(swap) == Some(module));
+            Aim { swap: by.map_or(job.uid, |swap| swap.swap), operator: operator.clone(), module: module.clone() }
+        });
+        let trial =
+            on_trial.map(|swap| Aim { swap: swap.swap, operator: swap.operator.clone(), module: swap.to.clone() });
+        Self { trial, modules: modules.collect() }
+    }
+}
+
+/// Which version a swap has brought into force at its operator; none before it is decided.
+pub fn in_force(swap: &SwapRecord) -> Option<&ModuleId> {
+    match swap.phase {
+        SwapPhase::Switching | SwapPhase::Probation | SwapPhase::Done => Some(&swap.to),
+        SwapPhase::RollingBack | SwapPhase::RolledBack => Some(&swap.from),
+        SwapPhase::Preparing | SwapPhase::Abandoned => None,
+    }
+}

@@ -1,0 +1,163 @@
+//! What a swap would throw away, and whether whoever asked for it has named it. Pure.
+//!
+//! A version that no longer declares a state leaves its values behind, one that gives it another name begins anew:
+//! both look like a swap that went well, so neither happens unless it was said.
+
+use super::super::plan::{Fate, PlannedState, Refusal};
+use super::super::spec::nearest;
+use crate::wasm::contract::Description;
+
+/// What may be lost, as the caller names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// States that begin empty beside ones that are dropped.
+    pub reset: Vec<String>,
+    /// States and timers that the new version no longer declares.
+    pub drop: Vec<String>,
+}
+
+impl Accepted {
+    /// Whatever it is that goes.
+    pub fn all(old: &Description, new: &Description, states: &[PlannedState]) -> Self {
+        let of = |fate: Fate| states.iter().filter(move |state| state.fate == fate).map(|state| state.state.clone());
+        let drop = of(Fate::Orphan).chain(gone_timers(old, new).map(str::to_owned));
+        Self { reset: of(Fate::Reset).collect(), drop: drop.collect() }
+    }
+}
+
+fn gone_timers<'a>(old: &'a Description, new: &'a Description) -> impl Iterator<Item = &'a str> {
+    let timers = old.timers.iter().filter(|timer| !new.timers.iter().any(|kept| kept.name == timer.name));
+    timers.map(|timer| timer.name.as_str())
+}
+
+/// Everything that stands against bringing `new` in place of `old` at `operator`.
+pub fn refusals(
+    operator: &str,
+    old: &Description,
+    new: &Description,
+    states: &[PlannedState],
+    accepted: &Accepted,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |what: String, found: String, remedy: String| {
+        refusals.push(Refusal { place: format!("operators[{operator}]{what}"), found, remedy });
+    };
+    let drops = |name: &str| accepted.drop.iter().any(|dropped| dropped == name);
+    let loses = states.iter().any(|state| state.fate == Fate::Orphan);
+    for PlannedState { state, fate, from_version, to_version, .. } in states {
+        match fate {
+            Fate::Refuse(why) => {
+                let found = format!("version {from_version} cannot become version {to_version}");
+                refuse(format!(" state {state}"), found, why.clone());
+            }
+            Fate::Orphan if !drops(state) => refuse(
+                format!(" state {state}"),
+                "the new version no longer declares it: its values would be left behind".to_owned(),
+                format!("keep its name in the module, or say that it goes: --drop {state}"),
+            ),
+            Fate::Reset if loses && !accepted.reset.contains(state) => refuse(
+                format!(" state {state}"),
+                "it begins empty while another state is left behind: a state that was renamed loses its values"
+                    .to_owned(),
+                format!("give it the name that it had, or say that it begins empty: --reset {state}"),
+            ),
+            Fate::Keep | Fate::Migrate { .. } | Fate::Reset | Fate::Orphan => {}
+        }
+    }
+    for timer in gone_timers(old, new).filter(|timer| !drops(timer)) {
+        refuse(
+            format!(" timer {timer}"),
+            "the new version no longer declares it: those that are set would never fire".to_owned(),
+            format!("keep its name in the module, or say that it goes: --drop {timer}"),
+        );
+    }
+    if old.keyed != new.keyed {
+        let say = |keyed| if keyed { "keeps state per key" } else { "keeps none" };
+        let found = format!("the running module {}, the new one {}", say(old.keyed), say(new.keyed));
+        refuse(String::new(), found, "deploy another job with it".to_owned());
+    }
+    refusals.extend(unknown(operator, old, new, states, accepted));
+    refusals
+}
+
+/// What was named and is not there, or is not lost: most likely a slip of the pen, and another thing was meant.
+fn unknown(
+    operator: &str,
+    old: &Description,
+    new: &Description,
+    states: &[PlannedState],
+    accepted: &Accepted,
+) -> Vec<Refusal> {
+    let lost = |fate: Fate| states.iter().filter(move |state| state.fate == fate).map(|state| state.state.as_str());
+    let resettable: Vec<&str> = lost(Fate::Reset).collect();
+    let droppable: Vec<&str> = lost(Fate::Orphan).chain(gone_timers(old, new)).collect();
+    let mut refusals = Vec::new();
+    for (flag, named, known, does) in [
+        ("--reset", &accepted.reset, &resettable, "begins empty"),
+        ("--drop", &accepted.drop, &droppable, "is dropped"),
+    ] {
+        for name in named.iter().filter(|name| !known.contains(&name.as_str())) {
+            let remedy = match nearest(name, known.iter().copied()) {
+                Some(near) => format!("did you mean {near}?"),
+                None if known.is_empty() => "leave it out".to_owned(),
+                None => format!("there is: {}", known.join(", ")),
+            };
+            let found = format!("nothing of that name {does} by this swap");
+            refusals.push(Refusal { place: format!("operators[{operator}] {flag} {name}"), found, remedy });
+        }
+    }
+    refusals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fakes::{description, state};
+    use super::super::super::plan::compare_states;
+    use super::*;
+
+    fn judge(old: &Description, new: &Description, reset: &[&str], drop: &[&str]) -> Vec<String> {
+        let states = compare_states("count", &old.states, &new.states);
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let accepted = Accepted { reset: names(reset), drop: names(drop) };
+        refusals("count", old, new, &states, &accepted).iter().map(|refusal| refusal.place.clone()).collect()
+    }
+
+    #[test]
+    fn a_state_that_was_renamed_goes_only_where_both_names_are_given() {
+        let old = description("1", 1, &[], &[]);
+        let mut new = description("2", 2, &[], &[]);
+        new.states[0].name = "sums".to_owned();
+        let (gone, begun) = ("operators[count] state tally".to_owned(), "operators[count] state sums".to_owned());
+        assert_eq!(judge(&old, &new, &[], &[]), [begun.clone(), gone.clone()]);
+        assert_eq!(judge(&old, &new, &[], &["tally"]), [begun]);
+        assert_eq!(judge(&old, &new, &["sums"], &[]), [gone]);
+        assert!(judge(&old, &new, &["sums"], &["tally"]).is_empty());
+    }
+
+    #[test]
+    fn a_state_that_comes_in_addition_takes_nothing_away() {
+        let old = description("1", 1, &[], &[]);
+        let mut new = description("2", 1, &[], &[]);
+        new.states.push(state("more", 1, &[], &[], "f"));
+        assert!(judge(&old, &new, &[], &[]).is_empty());
+        assert!(judge(&old, &new, &["more"], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_timer_that_nobody_declares_any_more_is_named_or_refused() {
+        let mut old = description("1", 1, &[], &[]);
+        old.timers = vec![crate::wasm::contract::TimerDecl { name: "flush".to_owned() }];
+        let new = description("2", 1, &[], &[]);
+        assert_eq!(judge(&old, &new, &[], &[]), ["operators[count] timer flush"]);
+        assert!(judge(&old, &new, &[], &["flush"]).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_loses_nothing_is_pointed_out() {
+        let old = description("1", 1, &[], &[]);
+        let mut new = description("2", 1, &[], &[]);
+        new.states.clear();
+        let found = judge(&old, &new, &[], &["taly"]);
+        assert_eq!(found, ["operators[count] state tally", "operators[count] --drop taly"]);
+    }
+}
