@@ -13,6 +13,8 @@ pub enum Error {
     Spec(#[from] spec::Error),
     #[error("job {job} cannot be applied:{}", list(refusals))]
     Refused { job: String, refusals: Vec<Refusal> },
+    #[error("the swap of operator {operator} of job {job} is refused:{}", list(refusals))]
+    SwapRefused { job: String, operator: String, refusals: Vec<Refusal> },
     #[error("no job is called {0}: see `forebay job list`")]
     UnknownJob(String),
     #[error("no module {0}: see `forebay module list`, or push it")]
@@ -66,7 +68,11 @@ pub enum Error {
 impl Error {
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Spec(_) | Self::Rejected { .. } | Self::Refused { .. } | Self::Invalid { .. } => Kind::Invalid,
+            Self::Spec(_)
+            | Self::Rejected { .. }
+            | Self::Refused { .. }
+            | Self::SwapRefused { .. }
+            | Self::Invalid { .. } => Kind::Invalid,
             Self::UnknownJob(_) | Self::UnknownModule(_) | Self::UnknownOperator { .. } => Kind::NotFound,
             Self::Conflict { .. } | Self::Taken { .. } => Kind::Conflict,
             Self::Module { kind, .. } => *kind,

@@ -60,7 +60,7 @@ impl Manager {
     /// try the new version when they start.
     ///
     /// # Errors
-    /// [`Error::Refused`] by the plan; [`Error::SwapAbandoned`] where a task could not take it. Nothing has changed
+    /// [`Error::SwapRefused`] by the plan; [`Error::SwapAbandoned`] where a task could not take it. Nothing has changed
     /// then.
     pub fn swap(&self, name: &str, operator: &str, reference: &str, accepted: &Accepted) -> Result<SwapRecord, Error> {
         self.until_started(name)?;
@@ -88,7 +88,7 @@ impl Manager {
         }
         let refusals = self.judge(&job, operator, &from, to.clone(), accepted)?.refusals;
         if !refusals.is_empty() {
-            return Err(Error::Refused { job: name.to_owned(), refusals });
+            return Err(Error::SwapRefused { job: name.to_owned(), operator: operator.to_owned(), refusals });
         }
         let swap = self.begin(&job, operator, from, to, false)?;
         drop(one);
@@ -98,7 +98,7 @@ impl Manager {
     /// Goes back to the version before the last swap. The newer module migrates the state back.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the reason where it cannot.
+    /// [`Error::SwapRefused`] with the reason where it cannot.
     pub fn rollback(&self, name: &str) -> Result<SwapRecord, Error> {
         self.until_started(name)?;
         let change = self.change_of(name);
@@ -194,7 +194,11 @@ impl Manager {
         let accepted = Accepted::all(&old, &new, &states);
         let mut refusals = loss::refusals(&swap.operator, &old, &new, &states, &accepted);
         refusals.extend(self.misfits(job, &swap.operator, &swap.from)?);
-        if refusals.is_empty() { Ok(()) } else { Err(Error::Refused { job: job.name.clone(), refusals }) }
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let operator = swap.operator.clone();
+        Err(Error::SwapRefused { job: job.name.clone(), operator, refusals })
     }
 
     /// As it was pushed: also of a module whose bytes cannot be had.

@@ -209,7 +209,7 @@ fn a_swap_whose_state_cannot_be_migrated_is_refused_before_anything_moves() {
     let manager = world.process();
     manager.apply(&spec(), None).unwrap();
     let error = swap(&manager, "counter@3").err().unwrap();
-    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert!(matches!(error, Error::SwapRefused { .. }), "{error}");
     assert_eq!(manager.get("counts").unwrap().swap, None);
     assert_eq!(swap(&manager, "counter@1").err().unwrap().kind(), Kind::Conflict);
     assert_eq!(manager.swap("counts", "cout", "counter@2", &Accepted::default()).err().unwrap().kind(), Kind::NotFound);
