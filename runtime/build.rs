@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use protox::prost::Message as _;
 
-const PROTOS: [&str; 4] = ["modules", "jobs", "topics", "dead_letters"];
+const PROTOS: [&str; 5] = ["modules", "jobs", "topics", "dead_letters", "server"];
 
 /// Enum fields, shown by name in JSON: message.field, and the enum's type.
 const ENUMS: [(&str, &str); 5] = [
@@ -32,7 +32,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What `-o json` prints: every answer but raw records, which the CLI writes by hand.
     for message in ["Module", "ModuleDescription", "StateDeclaration", "ParameterDeclaration", "Plan", "Refusal"]
         .into_iter()
-        .chain(["PlannedState", "OperatorModule", "Job", "Task", "Position", "Swap", "SwapPlan", "SwitchedTask"])
+        .chain([
+            "PlannedState",
+            "OperatorModule",
+            "Job",
+            "Task",
+            "Slowest",
+            "Position",
+            "Swap",
+            "SwapPlan",
+            "SwitchedTask",
+        ])
         .chain(["Topic", "Partition", "ProduceResponse", "ProducedPartition"])
     {
         build = build.message_attribute(format!("forebay.v1.{message}"), "#[derive(serde::Serialize)]");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay::model::{Blobs, Headers};
 use forebay::operator::ModuleRef;
-use forebay::wasm::contract::{Context, Guest, Keyed, Moment, RecordCall};
+use forebay::wasm::contract::{Guest, Keyed, Moment, RecordCall};
 use forebay::wasm::{Limits, Shape};
 
 use crate::measure::{median, spread, timed};
@@ -83,8 +83,7 @@ fn print(cases: &[Case], samples: &[[Vec<f64>; 2]]) {
 fn case(name: &'static str, native: ModuleRef, wasm: ModuleRef, options: &Options) -> Outcome<Case> {
     let batch = batch(options.batch, &native);
     let open = |module: ModuleRef| -> Outcome<_> {
-        let context = Context { parameters: module.parameters.clone(), ..Context::default() };
-        let guest = module.factory.instantiate(&context)?;
+        let guest = module.instantiate("", "", &[])?;
         Ok((module, guest))
     };
     Ok(Case { name, guests: [open(native)?, open(wasm)?], batch, target_ns: None })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay::model::Blobs;
 use forebay::operator::ModuleRef;
-use forebay::wasm::contract::{Answer, Context, Guest, Keyed, Moment, RecordCall};
+use forebay::wasm::contract::{Answer, Guest, Keyed, Moment, RecordCall};
 use forebay::wasm::{Limits, Shape};
 use market_data::input::generator::Generated;
 use market_data::input::partitioned::Record;
@@ -74,8 +74,7 @@ impl Calls {
 }
 
 fn open(module: &ModuleRef) -> Outcome<Box<dyn Guest>> {
-    let context = Context { parameters: module.parameters.clone(), ..Context::default() };
-    Ok(module.factory.instantiate(&context)?)
+    Ok(module.instantiate("", "", &[])?)
 }
 
 /// What the example keeps of an instrument.

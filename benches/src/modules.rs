@@ -6,7 +6,7 @@ use std::sync::Arc;
 use forebay::error::Kind;
 use forebay::model::Digest;
 use forebay::operator::ModuleRef;
-use forebay::task::plan::{ModuleSource, Unavailable};
+use forebay::task::plan::{ModuleSource, Parameter, Unavailable};
 use forebay::wasm::contract::GuestFactory;
 use forebay::wasm::{Engine, EngineSettings};
 
@@ -50,7 +50,8 @@ pub fn reference(digest: Digest, factory: Arc<dyn GuestFactory>) -> ModuleRef {
     let description = factory.description();
     let (name, version) = (description.name.clone(), description.version.clone());
     let parameters = description.parameters.iter();
-    let parameters = parameters.map(|p| (p.name.clone(), p.preset.clone().unwrap_or_default())).collect();
+    let parameters =
+        parameters.map(|p| (p.name.clone(), Parameter::Text(p.preset.clone().unwrap_or_default()))).collect();
     ModuleRef { name, version, digest, factory, parameters }
 }
 

@@ -20,3 +20,19 @@ pub enum Kind {
     /// A mistake of ours.
     Bug,
 }
+
+impl Kind {
+    /// As programs see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Guest => "guest",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Corrupt => "corrupt",
+            Self::Fenced => "fenced",
+            Self::Bug => "bug",
+        }
+    }
+}

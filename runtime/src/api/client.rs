@@ -14,8 +14,10 @@ use super::proto::dead_letters_client::DeadLettersClient;
 use super::proto::jobs_client::JobsClient;
 use super::proto::modules_client::ModulesClient;
 use super::proto::push_module_request::Part;
+use super::proto::server_client::ServerClient;
 use super::proto::topics_client::TopicsClient;
 use super::proto::{ProduceRequest, ProduceResponse, PushModuleHeader, PushModuleRequest, PushModuleResponse};
+use super::topics::RECORDS_WRITTEN;
 
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const CHUNK_BYTES: usize = 512 << 10;
@@ -25,6 +27,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error("server address {0}: write it like http://127.0.0.1:7420")]
     Address(String),
+    #[error(
+        "server address {0}: Forebay speaks plain text only, so this would not be encrypted; write it with http:// where \
+         the way is safe, or go through a tunnel: `ssh -L 7420:127.0.0.1:7420 HOST`, then --server 127.0.0.1:7420"
+    )]
+    Encrypted(String),
     #[error("connect to {server}: {found}; start a server with `forebay dev`, or name another with --server")]
     Unreachable { server: String, found: String },
     #[error("the connection to the server broke: {0}; look at what was done before trying again")]
@@ -33,6 +40,17 @@ pub enum Error {
     Refused(tonic::Status),
     #[error("read {path}: {source}")]
     File { path: String, source: std::io::Error },
+}
+
+impl Error {
+    /// Of a stream of records that was broken off: so many, from its first one on, are surely written. `None` where
+    /// nobody said.
+    pub fn records_written(&self) -> Option<u64> {
+        match self {
+            Self::Refused(status) => status.metadata().get(RECORDS_WRITTEN)?.to_str().ok()?.parse().ok(),
+            _ => None,
+        }
+    }
 }
 
 impl From<tonic::Status> for Error {
@@ -53,12 +71,20 @@ pub struct Client {
     pub jobs: JobsClient<Channel>,
     pub topics: TopicsClient<Channel>,
     pub dead_letters: DeadLettersClient<Channel>,
+    pub server: ServerClient<Channel>,
 }
 
 impl Client {
     /// `server` like `http://127.0.0.1:7420` or `127.0.0.1:7420`.
     pub async fn connect(server: &str) -> Result<Self, Error> {
-        let address = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
+        let address = match server.split_once("://") {
+            None => format!("http://{server}"),
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => server.to_owned(),
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+                return Err(Error::Encrypted(server.to_owned()));
+            }
+            Some(_) => return Err(Error::Address(server.to_owned())),
+        };
         let endpoint = Endpoint::from_shared(address).map_err(|_| Error::Address(server.to_owned()))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
@@ -72,6 +98,7 @@ impl Client {
             modules: ModulesClient::new(channel.clone()),
             jobs: JobsClient::new(channel.clone()),
             topics: TopicsClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            server: ServerClient::new(channel.clone()),
             dead_letters: DeadLettersClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX),
         })
     }
@@ -118,4 +145,19 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_would_be_sent_in_plain_text_under_https_is_refused() {
+        for server in ["https://127.0.0.1:1", "HTTPS://forebay.example"] {
+            let refused = Client::connect(server).await.map(drop).unwrap_err();
+            assert!(matches!(refused, Error::Encrypted(_)), "{refused}");
+            assert!(refused.to_string().contains("ssh -L"), "{refused}");
+        }
+        assert!(matches!(Client::connect("ftp://127.0.0.1:1").await.map(drop), Err(Error::Address(_))));
+    }
 }

@@ -31,9 +31,10 @@ impl Service for DeadLettersApi {
         request: Request<ListDeadLettersRequest>,
     ) -> Result<Response<ListDeadLettersResponse>, Status> {
         let request = request.into_inner();
-        let topic = self.topic(&request.job)?;
+        let job = self.manager.get(&request.job)?.record;
         let log = Arc::clone(&self.log);
-        Ok(Response::new(blocking(move || list(log.as_ref(), &topic, &request)).await?))
+        let list = move || list(log.as_ref(), &job.spec.dead_letter_topic(), &job.uid.to_string(), &request);
+        Ok(Response::new(blocking(list).await?))
     }
 
     async fn show(&self, request: Request<ShowDeadLetterRequest>) -> Result<Response<ShowDeadLetterResponse>, Status> {
@@ -63,14 +64,24 @@ impl DeadLettersApi {
     }
 }
 
-fn list(log: &dyn Log, topic: &str, request: &ListDeadLettersRequest) -> Result<ListDeadLettersResponse, Error> {
+/// Of the job with this uid: the topic outlives a job, and may be shared.
+fn list(
+    log: &dyn Log,
+    topic: &str,
+    uid: &str,
+    request: &ListDeadLettersRequest,
+) -> Result<ListDeadLettersResponse, Error> {
     let limit = if request.limit == 0 { DEFAULT_LIMIT } else { (request.limit as usize).min(LIMIT_MAX) };
     let mut answer = ListDeadLettersResponse::default();
     for partition in 0..log.topic(topic)?.spec.partitions as i32 {
         let mut newest = VecDeque::new();
         scan(log, topic, partition, None, |batch, i| {
-            answer.total += 1;
             let letter = letter(batch, i);
+            if letter.job_uid != uid && !request.all {
+                answer.of_others += 1;
+                return true;
+            }
+            answer.total += 1;
             if request.code.is_empty() || request.code == letter.code {
                 answer.matching += 1;
                 if newest.len() == limit {
@@ -124,6 +135,7 @@ fn letter(batch: &PartitionBatch, i: usize) -> DeadLetter {
         source_partition: header("forebay.partition").parse().unwrap_or(-1),
         source_offset: header("forebay.offset").parse().unwrap_or(-1),
         module_digest: header("forebay.module"),
+        job_uid: header("forebay.job-uid"),
         key: batch.keys.get(i).map(<[u8]>::to_vec),
         value: batch.values.get(i).map(<[u8]>::to_vec),
         headers: topics::headers(batch, i),

@@ -9,6 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::error::blocking;
+use super::lag::Ends;
 use super::proto::jobs_server::Jobs as Service;
 use super::proto::{
     ApplyJobRequest, ApplyJobResponse, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResponse,
@@ -32,6 +33,7 @@ pub struct JobsApi {
     pub manager: Arc<Manager>,
     pub modules: Arc<Modules>,
     pub clock: Arc<dyn Clock>,
+    pub ends: Arc<Ends>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -50,20 +52,21 @@ impl Service for JobsApi {
             let spec = JobSpec::parse(&request.spec)?;
             let plan = manager.apply(&spec, request.expected_revision)?;
             let job = manager.get(&spec.name)?;
-            Ok::<_, Error>(ApplyJobResponse { plan: Some(view::plan(&plan)), job: Some(view::job(&job)) })
+            Ok::<_, Error>((plan, job))
         });
-        Ok(Response::new(answer.await?))
+        let (plan, job) = answer.await?;
+        Ok(Response::new(ApplyJobResponse { plan: Some(view::plan(&plan)), job: Some(self.ends.show_one(&job).await) }))
     }
 
     async fn list(&self, _: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
-        let jobs = self.manager.list().iter().map(view::job).collect();
-        Ok(Response::new(ListJobsResponse { jobs }))
+        let jobs = self.ends.show(&self.manager.list()).await;
+        Ok(Response::new(ListJobsResponse { jobs, at_ms: self.clock.now() / 1_000_000 }))
     }
 
     async fn get(&self, request: Request<GetJobRequest>) -> Answer<GetJobResponse> {
         let job = self.manager.get(&request.into_inner().name)?;
         let spec = view::spec(&job.record, |id| self.description(id)).to_yaml();
-        Ok(Response::new(GetJobResponse { job: Some(view::job(&job)), spec }))
+        Ok(Response::new(GetJobResponse { job: Some(self.ends.show_one(&job).await), spec }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchJobResponse, Status>> + Send>>;
@@ -73,15 +76,18 @@ impl Service for JobsApi {
         let interval = Duration::from_millis(interval_ms.into()).max(WATCH_INTERVAL_MIN);
         self.manager.get(&name)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        let (manager, clock) = (Arc::clone(&self.manager), Arc::clone(&self.clock));
+        let (manager, clock, ends) = (Arc::clone(&self.manager), Arc::clone(&self.clock), Arc::clone(&self.ends));
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(interval);
             loop {
                 ticks.tick().await;
-                let seen = manager.get(&name).map_err(Status::from);
-                let ended = seen.is_err();
-                let at_ms = clock.now() / 1_000_000;
-                let answer = seen.map(|job| WatchJobResponse { job: Some(view::job(&job)), at_ms });
+                let answer = match manager.get(&name) {
+                    Ok(job) => {
+                        Ok(WatchJobResponse { job: Some(ends.show_one(&job).await), at_ms: clock.now() / 1_000_000 })
+                    }
+                    Err(error) => Err(Status::from(error)),
+                };
+                let ended = answer.is_err();
                 if sender.send(answer).await.is_err() || ended {
                     return;
                 }

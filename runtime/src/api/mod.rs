@@ -7,8 +7,10 @@
 pub mod client;
 mod dead_letters;
 mod error;
+mod health;
 mod jobs;
 pub mod json;
+mod lag;
 mod modules;
 pub mod server;
 mod topics;

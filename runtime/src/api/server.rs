@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +13,17 @@ use std::{fs, io};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
 
 use super::dead_letters::DeadLettersApi;
+use super::health::{self, Probe, ServerApi};
 use super::jobs::JobsApi;
+use super::lag::Ends;
 use super::modules::ModulesApi;
 use super::proto::DESCRIPTORS;
 use super::proto::dead_letters_server::DeadLettersServer;
 use super::proto::jobs_server::JobsServer;
 use super::proto::modules_server::ModulesServer;
+use super::proto::server_server::ServerServer;
 use super::proto::topics_server::TopicsServer;
 use super::topics::TopicsApi;
 use crate::env::{Clock, SystemClock, end_at_once, raise_descriptor_limit, refuse_unknown_failpoints};
@@ -104,6 +107,7 @@ pub struct Platform {
     modules: Arc<Modules>,
     clock: Arc<dyn Clock>,
     upload_bytes_max: usize,
+    probe: Arc<Probe>,
     /// Held as long as the process lives.
     _lock: fs::File,
 }
@@ -137,6 +141,12 @@ impl Platform {
             cache_dir: data_dir.join("cache"),
             loaded: Loaded::default(),
         };
+        let probe = Arc::new(Probe {
+            data_dir: data_dir.to_owned(),
+            log: Arc::clone(&log),
+            transactional_id: namespace.probe_transactional_id(),
+            log_is_local: matches!(home, Home::Embedded),
+        });
         let store = Arc::new(Store::open(Arc::clone(&log), &namespace)?);
         let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
         let clusters = Clusters::new(Arc::clone(&log), others);
@@ -150,13 +160,13 @@ impl Platform {
             data_dir.to_owned(),
         );
         manager.start()?;
-        Ok(Self { log, manager, modules, clock, upload_bytes_max, _lock: lock })
+        Ok(Self { log, manager, modules, clock, upload_bytes_max, probe, _lock: lock })
     }
 
     /// Serves until `shutdown` is done, then ends every task with a commit.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let (health_reporter, health) = tonic_health::server::health_reporter();
-        health_reporter.set_service_status("", ServingStatus::Serving).await;
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let reporting = tokio::spawn(health::report(Arc::clone(&self.probe), reporter));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
@@ -166,6 +176,7 @@ impl Platform {
             manager: Arc::clone(&self.manager),
             modules: Arc::clone(&self.modules),
             clock: Arc::clone(&self.clock),
+            ends: Ends::new(Arc::clone(&self.log), Arc::clone(&self.clock)),
         };
         let topics = TopicsApi::new(Arc::clone(&self.log), Arc::clone(&self.manager));
         let dead_letters = DeadLettersApi { log: Arc::clone(&self.log), manager: Arc::clone(&self.manager) };
@@ -177,12 +188,14 @@ impl Platform {
             .add_service(ModulesServer::new(modules).max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(JobsServer::new(jobs))
             .add_service(TopicsServer::new(topics).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(DeadLettersServer::new(dead_letters));
+            .add_service(DeadLettersServer::new(dead_letters))
+            .add_service(ServerServer::new(ServerApi { probe: Arc::clone(&self.probe) }));
         // Streams of clients that never end must not hold up the end of the process.
         let served = tokio::select! {
             served = server.serve_with_incoming(TcpListenerStream::new(listener)) => served,
             () = shutdown => Ok(()),
         };
+        reporting.abort();
         let manager = Arc::clone(&self.manager);
         match tokio::task::spawn_blocking(move || manager.shutdown()).await {
             Ok(true) => {}
@@ -220,11 +233,67 @@ fn named(namespace: &str) -> Result<Namespace, Error> {
 /// Two processes over one directory would each believe that it owns the log.
 fn lock(data_dir: &Path) -> Result<fs::File, Error> {
     let io = |doing: &str, source| Error::Io { doing: format!("{doing} {}", data_dir.display()), source };
-    fs::create_dir_all(data_dir).map_err(|source| io("create directory", source))?;
+    keep_private(data_dir).map_err(|source| io("create directory", source))?;
     let file = fs::File::create(data_dir.join("lock")).map_err(|source| io("lock directory", source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(Error::Locked(data_dir.to_owned())),
         Err(fs::TryLockError::Error(source)) => Err(io("lock directory", source)),
+    }
+}
+
+/// Records, state and compiled code are nobody else's on this machine. A directory that was there before, with other
+/// things in it, stays open as it is; what is ours below it does not.
+fn keep_private(data_dir: &Path) -> io::Result<()> {
+    let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path);
+    make(data_dir)?;
+    let mut others = fs::read_dir(data_dir)?.filter_map(Result::ok).filter(|entry| entry.file_name() != "lost+found");
+    if data_dir.join("lock").exists() || others.next().is_none() {
+        close(data_dir)?;
+    }
+    for ours in ["log", "modules", "cache", "jobs"].map(|name| data_dir.join(name)) {
+        make(&ours)?;
+        close(&ours)?;
+    }
+    Ok(())
+}
+
+const PRIVATE: u32 = 0o700;
+
+fn close(directory: &Path) -> io::Result<()> {
+    if fs::metadata(directory)?.permissions().mode() & 0o777 == PRIVATE {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(PRIVATE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_data_directory_is_its_owners_alone_and_what_was_open_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = dir.path().join("ours");
+        drop(lock(&ours).unwrap());
+        assert_eq!((mode(&ours), mode(&ours.join("log"))), (PRIVATE, PRIVATE));
+        for open in [&ours, &ours.join("jobs")] {
+            fs::set_permissions(open, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        drop(lock(&ours).unwrap());
+        assert_eq!((mode(&ours), mode(&ours.join("jobs"))), (PRIVATE, PRIVATE));
+    }
+
+    #[test]
+    fn a_directory_with_other_things_in_it_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(dir.path().join("someone's"), "").unwrap();
+        drop(lock(dir.path()).unwrap());
+        assert_eq!((mode(dir.path()), mode(&dir.path().join("log"))), (0o755, PRIVATE));
     }
 }

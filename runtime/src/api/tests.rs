@@ -97,6 +97,29 @@ async fn records_are_produced_by_key_and_consumed_whole_also_by_the_next_process
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_refused_in_the_middle_says_how_many_of_its_records_are_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut served = serve(dir.path()).await;
+    let spec = CreateTopicRequest { max_record_bytes: 1_024, ..topic("t") };
+    served.client.topics.create(spec).await.unwrap();
+    let large = Record { value: Some(vec![b'x'; 2_000].into()), ..record(3) };
+    let message = |mut records: Vec<Record>, with: Option<Record>| {
+        if let Some(with) = with {
+            records[3] = with;
+        }
+        ProduceRequest { topic: "t".into(), partition: None, records }
+    };
+    let messages = [message((0..10).map(record).collect(), None), message((10..20).map(record).collect(), Some(large))];
+    let refused = served.client.produce(tokio_stream::iter(messages)).await.unwrap_err();
+    assert_eq!(refused.records_written(), Some(13), "{refused}");
+    assert!(refused.to_string().contains("the topic takes 1024"), "{refused}");
+    let topics = served.client.topics.list(ListTopicsRequest { internal: false }).await.unwrap().into_inner().topics;
+    let held: i64 = topics[0].partitions.iter().map(|partition| partition.end_offset).sum();
+    assert_eq!(held, 13, "nothing behind the record that was refused");
+    served.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_error_has_its_code_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let mut served = serve(dir.path()).await;
@@ -217,7 +240,7 @@ async fn a_list_of_dead_letters_says_how_many_it_leaves_out() {
     let records = [vec![letter("trap"); 5], vec![letter("oversized"); 3]].concat();
     let request = ProduceRequest { topic: "j.dead-letters".into(), partition: Some(0), records };
     served.client.produce(tokio_stream::iter([request])).await.unwrap();
-    let list = ListDeadLettersRequest { job: "j".into(), limit: 2, code: "trap".into() };
+    let list = ListDeadLettersRequest { job: "j".into(), limit: 2, code: "trap".into(), all: true };
     let answer = served.client.dead_letters.list(list).await.unwrap().into_inner();
     assert_eq!((answer.total, answer.matching, answer.dead_letters.len()), (8, 5, 2));
     served.end().await;

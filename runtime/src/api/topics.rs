@@ -20,7 +20,9 @@ use super::proto::{
     ProducedPartition, Record, Topic,
 };
 use crate::job::manager::Manager;
-use crate::log::{Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, Span, TopicInfo, TopicSpec};
+use crate::log::{
+    Assignment, Budget, Cleanup, Error, Isolation, Log, Reader, Span, TopicInfo, TopicRules, TopicSpec, header_bytes,
+};
 use crate::model::names::{INTERNAL, is_internal};
 use crate::model::{PartitionBatch, murmur2};
 
@@ -164,49 +166,90 @@ fn write_all(log: &dyn Log, mut requests: Receiver<ProduceRequest>) -> Result<Pr
                 let (first, then) = (&producer.topic, &request.topic);
                 let text =
                     format!("produce: the stream began with topic {first} and names {then} now; use a stream each");
-                return Err(Status::invalid_argument(text));
+                return Err(with_written(Status::invalid_argument(text), producer.whole));
             }
-            none => none.insert(Producer::open(log, &request.topic)?),
+            none => none.insert(Producer::open(log, &request.topic).map_err(|error| with_written(error, 0))?),
         };
         producer.write(log, request)?;
     }
     Ok(producer.map(Producer::summary).unwrap_or_default())
 }
 
+/// Metadata of an error of `Produce`: so many records of the stream, from its first one on, are surely written.
+pub const RECORDS_WRITTEN: &str = "forebay-records-written";
+
 /// One stream of records into one topic.
 struct Producer {
     topic: String,
+    rules: TopicRules,
     batches: Vec<PartitionBatch>,
     /// Where the next record without a key goes.
     turn: usize,
+    /// Records of the stream before which nothing is missing.
+    whole: u64,
     written: BTreeMap<i32, ProducedPartition>,
+}
+
+fn with_written(mut status: Status, records: u64) -> Status {
+    status.metadata_mut().insert(RECORDS_WRITTEN, records.into());
+    status
 }
 
 impl Producer {
     fn open(log: &dyn Log, topic: &str) -> Result<Self, Status> {
         refuse_internal(topic)?;
-        let partitions = log.topic(topic)?.spec.partitions as i32;
+        let found = log.topic(topic)?;
+        let partitions = found.spec.partitions as i32;
         let batches = (0..partitions).map(|partition| PartitionBatch::new(topic, partition)).collect();
-        Ok(Self { topic: topic.to_owned(), batches, turn: 0, written: BTreeMap::new() })
+        let rules = found.rules();
+        Ok(Self { topic: topic.to_owned(), rules, batches, turn: 0, whole: 0, written: BTreeMap::new() })
     }
 
+    /// Everything before a record that the topic does not take is written, and nothing behind it.
     fn write(&mut self, log: &dyn Log, request: ProduceRequest) -> Result<(), Status> {
+        let mut taken = 0;
+        let mut refused = None;
         for record in &request.records {
-            let partition = self.partition(request.partition, record)?;
+            let partition = match self.check(record).and_then(|()| self.partition(request.partition, record)) {
+                Ok(partition) => partition,
+                Err(why) => {
+                    refused = Some(why);
+                    break;
+                }
+            };
             let headers = record.headers.iter().map(|header| (header.name.as_bytes(), header.value.as_deref()));
             let timestamp_ms = timestamp(record.timestamp_ms)?;
             let batch = &mut self.batches[partition];
             batch.push_with_headers(-1, timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
+            taken += 1;
         }
         // Records without a key stay together within a message and move on with the next.
         self.turn += 1;
         for batch in self.batches.iter_mut().filter(|batch| !batch.is_empty()) {
-            let first = log.produce(batch)?;
+            let first = log.produce(batch).map_err(|error| with_written(error.into(), self.whole))?;
             let partition = batch.partition;
             let entry = self.written.entry(partition).or_insert(ProducedPartition { partition, ..Default::default() });
             entry.records += batch.len() as u64;
             entry.last_offset = first + batch.len() as i64 - 1;
             batch.clear();
+        }
+        self.whole += taken;
+        refused.map_or(Ok(()), |why| Err(with_written(why, self.whole)))
+    }
+
+    /// What the topic would refuse is found before anything of the message is written.
+    fn check(&self, record: &Record) -> Result<(), Status> {
+        let headers = record.headers.iter();
+        let headers = headers.map(|header| header_bytes(header.name.as_bytes(), header.value.as_deref()));
+        let of = |part: &Option<prost::bytes::Bytes>| part.as_ref().map_or(0, |part| part.len());
+        let bytes = of(&record.key) + of(&record.value) + headers.sum::<usize>();
+        let topic = || self.topic.clone();
+        if bytes > self.rules.max_record_bytes as usize {
+            return Err(Error::RecordTooLarge { topic: topic(), bytes, max: self.rules.max_record_bytes }.into());
+        }
+        if self.rules.needs_key && record.key.is_none() {
+            let reason = "a record has no key, and the topic keeps the newest record of each key";
+            return Err(Error::InvalidRecord { topic: topic(), reason }.into());
         }
         Ok(())
     }

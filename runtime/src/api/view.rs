@@ -7,7 +7,7 @@ use crate::job::record::{JobRecord, ModuleId, ModuleRecord, SwapPhase, SwapRecor
 use crate::job::running::TaskView;
 use crate::job::spec::JobSpec;
 use crate::job::swap::SwapPlan;
-use crate::task::handle::{ModuleStatus, Phase};
+use crate::task::handle::{ModuleStatus, Phase, Slowest};
 use crate::wasm::contract::Description;
 
 pub fn module(record: &ModuleRecord) -> proto::Module {
@@ -197,7 +197,15 @@ fn task(number: u32, view: &TaskView) -> proto::Task {
         migrating: status.migrating,
         written_freshness_ns: status.written_freshness_ns,
         bad_records: status.bad_records.clone().into_iter().collect(),
+        error_kind: status.error_kind.map_or_else(String::new, |kind| kind.name().to_owned()),
+        watermark_moved_at_ms: status.watermark_moved / 1_000_000,
+        slowest: status.slowest.as_ref().map(slowest),
     }
+}
+
+fn slowest(slowest: &Slowest) -> proto::Slowest {
+    let (source, partition) = (slowest.source.clone(), slowest.partition);
+    proto::Slowest { source, partition, watermark_ns: slowest.watermark }
 }
 
 fn phase(phase: Phase) -> proto::TaskPhase {

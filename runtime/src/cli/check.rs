@@ -7,11 +7,11 @@ use std::sync::Arc;
 use forebay::job::check::{Report, Sample, check};
 use forebay::wasm;
 use forebay::wasm::contract::{Description, GuestFactory};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::exit::Failure;
 use super::output::Format;
+use super::records::{Line, Mark, byte_order_mark};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -100,24 +100,9 @@ fn parameters(given: &[String], declared: &Description) -> Result<Vec<(String, S
     Ok(filled.collect())
 }
 
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    input: Option<String>,
-    #[serde(default)]
-    key: Option<String>,
-    #[serde(default)]
-    value: Option<Value>,
-    #[serde(default)]
-    event_time_ns: Option<i64>,
-    #[serde(default)]
-    timestamp_ms: Option<i64>,
-    #[serde(default)]
-    headers: serde_json::Map<String, Value>,
-}
-
 fn samples(path: &Path, declared: &Description) -> Result<Vec<Sample>, Failure> {
     let bytes = read(path)?;
+    let bytes = if byte_order_mark(&bytes) == Some(Mark::Utf8) { &bytes[3..] } else { &bytes[..] };
     let lines = bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     lines
         .map(|(number, line)| {
@@ -128,7 +113,7 @@ fn samples(path: &Path, declared: &Description) -> Result<Vec<Sample>, Failure> 
 }
 
 fn sample(line: &[u8], number: i64, declared: &Description) -> Result<Sample, String> {
-    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let line = Line::parse(line)?;
     let input = match &line.input {
         None => 0,
         Some(name) => declared
@@ -137,17 +122,18 @@ fn sample(line: &[u8], number: i64, declared: &Description) -> Result<Sample, St
             .position(|input| input == name)
             .ok_or_else(|| format!("the module has no input {name}; it has {}", declared.inputs.join(", ")))?,
     };
-    let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned).into_bytes();
-    // Without a time, records are a millisecond apart.
-    let header = |(name, value): (String, Value)| (name.into_bytes(), Some(value).filter(|v| !v.is_null()).map(text));
-    let from_ms = line.timestamp_ms.unwrap_or(number).saturating_mul(1_000_000);
-    Ok(Sample {
-        input: input as u8,
-        key: line.key.map(String::into_bytes),
-        value: line.value.map(text),
-        event_time: line.event_time_ns.unwrap_or(from_ms),
-        headers: line.headers.into_iter().map(header).collect(),
-    })
+    let event_time = match (line.event_time_ns, line.timestamp_ms) {
+        (Some(time), _) => time,
+        // Without a time, records are a millisecond apart.
+        (None, given) => {
+            let ms = given.unwrap_or(number);
+            ms.checked_mul(1_000_000)
+                .ok_or_else(|| format!("timestamp_ms {ms} is out of range: is it in another unit?"))?
+        }
+    };
+    let headers = line.headers()?.into_iter().map(|header| (header.name.into_bytes(), header.value));
+    let headers = headers.collect();
+    Ok(Sample { input: input as u8, key: line.key()?, value: line.value()?, event_time, headers })
 }
 
 /// Compiled code is read back from here: nobody else may write to it.

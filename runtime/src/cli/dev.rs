@@ -79,6 +79,9 @@ fn read_profile(argument: &str, file: &Path) -> Result<Profile, Failure> {
 
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { data_dir, listen, cluster, other_cluster } = arguments;
+    // What this process writes is nobody else's on this machine.
+    // SAFETY: the call takes a number, cannot fail, and nothing here relies on the mask that was.
+    unsafe { libc::umask(0o077) };
     let home = cluster.home()?;
     let others = others(&other_cluster)?;
     let place = place(&data_dir, &home);

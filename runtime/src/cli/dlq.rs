@@ -5,7 +5,8 @@ use forebay::api::proto::{DeadLetter, ListDeadLettersRequest, ListDeadLettersRes
 use serde_json::{Map, Value};
 
 use super::exit::Failure;
-use super::output::{Format, bytes, put_bytes, table};
+use super::output::{Format, bytes, put_bytes, table, text};
+use super::records::headers_to_json;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -18,6 +19,9 @@ pub enum Command {
         /// Only those with this code, like malformed-json
         #[arg(long)]
         code: Option<String>,
+        /// Those of other jobs on the topic too: of earlier ones of this name, and of those that share it
+        #[arg(long)]
+        all: bool,
     },
     /// One dead letter with all that is known of it
     Show {
@@ -29,11 +33,15 @@ pub enum Command {
 
 pub async fn run(command: Command, mut client: Client, format: Format) -> Result<(), Failure> {
     match command {
-        Command::List { job, limit, code } => {
-            let request = ListDeadLettersRequest { job, limit, code: code.unwrap_or_default() };
+        Command::List { job, limit, code, all } => {
+            let request = ListDeadLettersRequest { job, limit, code: code.unwrap_or_default(), all };
             let answer = client.dead_letters.list(request).await?.into_inner();
             if format == Format::Table {
-                eprintln!("{}", counted(&answer));
+                let others = match answer.of_others {
+                    0 => String::new(),
+                    others => format!("; {others} of other jobs are left out, --all shows them"),
+                };
+                eprintln!("{}{others}", counted(&answer));
             }
             let letters: Vec<Value> = answer.dead_letters.iter().map(to_json).collect();
             format.write(&letters, |_| summary(&answer.dead_letters))
@@ -67,7 +75,7 @@ fn source(letter: &DeadLetter) -> String {
 fn summary(letters: &[DeadLetter]) -> String {
     let rows = letters.iter().map(|letter| {
         let place = format!("{}@{}", letter.partition, letter.offset);
-        let key = letter.key.as_deref().map_or("-".to_owned(), bytes);
+        let key = bytes(letter.key.as_deref());
         [place, letter.code.clone(), letter.operator.clone(), source(letter), key, letter.reason.clone()]
     });
     table(["place", "code", "operator", "source", "key", "reason"], rows)
@@ -77,10 +85,10 @@ fn describe(letter: &DeadLetter) -> String {
     let mut lines: Vec<String> = letter
         .headers
         .iter()
-        .map(|header| format!("{:22} {}", header.name, header.value.as_deref().map_or("-".to_owned(), bytes)))
+        .map(|header| format!("{:22} {}", text(&header.name), bytes(header.value.as_deref())))
         .collect();
-    lines.push(format!("{:22} {}", "key", letter.key.as_deref().map_or("-".to_owned(), bytes)));
-    lines.push(format!("{:22} {}", "value", letter.value.as_deref().map_or("-".to_owned(), bytes)));
+    lines.push(format!("{:22} {}", "key", bytes(letter.key.as_deref())));
+    lines.push(format!("{:22} {}", "value", bytes(letter.value.as_deref())));
     lines.join("\n")
 }
 
@@ -96,6 +104,7 @@ fn to_json(letter: &DeadLetter) -> Value {
         ("input", &letter.input),
         ("source_topic", &letter.source_topic),
         ("module_digest", &letter.module_digest),
+        ("job_uid", &letter.job_uid),
     ] {
         object.insert(name.to_owned(), text.clone().into());
     }
@@ -104,9 +113,7 @@ fn to_json(letter: &DeadLetter) -> Value {
     put_bytes(&mut object, "key", letter.key.as_deref());
     if !letter.headers.is_empty() {
         put_bytes(&mut object, "value", letter.value.as_deref());
-        let mut headers = Map::new();
-        letter.headers.iter().for_each(|header| put_bytes(&mut headers, &header.name, header.value.as_deref()));
-        object.insert("headers".to_owned(), headers.into());
+        object.insert("headers".to_owned(), headers_to_json(&letter.headers));
     }
     object.into()
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use forebay::api::client;
 use forebay::api::server;
 use forebay::error::Kind;
+use forebay::model::text::printable_lines;
 use tonic::Code;
 
 /// The codes of `docs/cli.md`.
@@ -38,7 +39,7 @@ impl Failure {
 /// Writes the failure to stderr.
 pub fn report(failure: &Failure) -> ExitCode {
     if !failure.message.is_empty() {
-        eprintln!("error: {}", failure.message);
+        eprintln!("error: {}", printable_lines(&failure.message));
     }
     ExitCode::from(failure.exit as u8)
 }
@@ -46,7 +47,7 @@ pub fn report(failure: &Failure) -> ExitCode {
 impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         let exit = match &error {
-            client::Error::Address(_) | client::Error::File { .. } => Exit::Invalid,
+            client::Error::Address(_) | client::Error::Encrypted(_) | client::Error::File { .. } => Exit::Invalid,
             client::Error::Unreachable { .. } | client::Error::Broken(_) => Exit::Unavailable,
             client::Error::Refused(status) => of_code(status.code()),
         };

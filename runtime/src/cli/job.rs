@@ -1,8 +1,9 @@
 //! `forebay job`: plan, apply, watch and change jobs.
 
-use std::collections::BTreeMap;
-use std::io::Read;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal as _, Read};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use forebay::api::client::Client;
 use forebay::api::json::Named;
@@ -11,6 +12,8 @@ use forebay::api::proto::{
     PlanJobRequest, PlanSwapRequest, PlannedState, Refusal, RollbackJobRequest, StateFate, StopJobRequest, Swap,
     SwapJobRequest, SwapPhase, SwapPlan, Task, TaskPhase,
 };
+
+use indicatif::ProgressBar;
 
 use super::exit::{Exit, Failure};
 use super::output::{Format, table};
@@ -26,6 +29,12 @@ pub enum Command {
     Apply {
         /// YAML, - for stdin
         spec: PathBuf,
+        /// Answer as soon as it is recorded, before its tasks run
+        #[arg(long)]
+        no_wait: bool,
+        /// Wait so long for its tasks to run, seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, conflicts_with = "no_wait")]
+        timeout: u64,
     },
     List,
     Get {
@@ -76,11 +85,9 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
             let refused = plan.action() == PlanAction::Refused;
             if refused { Err(Failure { exit: Exit::Invalid, message: String::new() }) } else { Ok(()) }
         }
-        Command::Apply { spec } => {
-            let request = ApplyJobRequest { spec: read(&spec)?, expected_revision: None };
-            let answer = client.jobs.apply(request).await?.into_inner();
-            let plan = answer.plan.unwrap_or_default();
-            format.write(&answer.job.unwrap_or_default(), |job| format!("{}\n{}", describe_plan(&plan), describe(job)))
+        Command::Apply { spec, no_wait, timeout } => {
+            let patience = (!no_wait).then(|| Duration::from_secs(timeout));
+            apply(read(&spec)?, patience, client, format).await
         }
         Command::List => {
             let jobs = client.jobs.list(ListJobsRequest {}).await?.into_inner().jobs;
@@ -112,6 +119,75 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
         Command::Rollback { job } => {
             let request = RollbackJobRequest { name: job };
             format.write(&client.jobs.rollback(request).await?.into_inner().swap.unwrap_or_default(), describe_swap)
+        }
+    }
+}
+
+/// Answers when every task runs: what is produced then is processed, and what is asked for is there.
+async fn apply(spec: String, patience: Option<Duration>, mut client: Client, format: Format) -> Result<(), Failure> {
+    let answer = client.jobs.apply(ApplyJobRequest { spec, expected_revision: None }).await?.into_inner();
+    let (plan, mut job) = (answer.plan.unwrap_or_default(), answer.job.unwrap_or_default());
+    let waited = match patience {
+        None => Ok(()),
+        Some(patience) => wait_until_it_runs(&mut job, patience, &mut client).await,
+    };
+    format.write(&job, |job| format!("{}\n{}", describe_plan(&plan), describe(job)))?;
+    waited
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// `job` is as it was seen last, also where it does not run.
+async fn wait_until_it_runs(job: &mut Job, patience: Duration, client: &mut Client) -> Result<(), Failure> {
+    let until = Instant::now() + patience;
+    let progress = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    progress.enable_steady_tick(Duration::from_millis(100));
+    let outcome = loop {
+        let waited = patience.saturating_sub(until.saturating_duration_since(Instant::now()));
+        match verdict(job) {
+            Verdict::Runs => break Ok(()),
+            Verdict::Failed(why) => {
+                break Err(Failure::other(format!("job {} is applied and has failed: {why}", job.name)));
+            }
+            Verdict::Starts(how_far) if Instant::now() >= until => {
+                let message = format!(
+                    "job {} is applied and does not run after {} s: {how_far}; it goes on by itself: look with `forebay \
+                     job get {0}`",
+                    job.name,
+                    patience.as_secs()
+                );
+                break Err(Failure { exit: Exit::Unavailable, message });
+            }
+            Verdict::Starts(how_far) => progress.set_message(format!("{how_far} ({} s)", waited.as_secs())),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        *job = client.jobs.get(GetJobRequest { name: job.name.clone() }).await?.into_inner().job.unwrap_or_default();
+    };
+    progress.finish_and_clear();
+    outcome
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Runs,
+    /// It will not run by itself.
+    Failed(String),
+    Starts(String),
+}
+
+fn verdict(job: &Job) -> Verdict {
+    let of_tasks = job.tasks.iter().map(|task| task.error.as_str());
+    let errors: BTreeSet<&str> =
+        std::iter::once(job.error.as_str()).chain(of_tasks).filter(|e| !e.is_empty()).collect();
+    let errors = errors.into_iter().collect::<Vec<_>>().join("; ");
+    match job.state() {
+        JobState::Running => Verdict::Runs,
+        JobState::Failed => Verdict::Failed(errors),
+        JobState::Stopped => Verdict::Failed("it was stopped meanwhile".to_owned()),
+        _ => {
+            let running = job.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count();
+            let why = if errors.is_empty() { String::new() } else { format!(": {errors}") };
+            Verdict::Starts(format!("{running} of {} tasks run{why}", job.parallelism))
         }
     }
 }
@@ -283,4 +359,32 @@ fn describe_swap(swap: &Swap) -> String {
 
 fn version(module: &Option<OperatorModule>) -> String {
     module.as_ref().map_or(String::new(), |module| format!("{}@{}", module.name, module.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(state: JobState, phases: &[(TaskPhase, &str)]) -> Job {
+        let task = |(phase, error): &(TaskPhase, &str)| {
+            let error = (*error).to_owned();
+            Task { phase: (*phase).into(), error, ..Task::default() }
+        };
+        let tasks = phases.iter().map(task).collect();
+        Job { state: state.into(), parallelism: 2, tasks, ..Job::default() }
+    }
+
+    #[test]
+    fn an_apply_waits_until_every_task_runs_and_no_longer() {
+        let (up, down) = ((TaskPhase::Running, ""), (TaskPhase::Recovering, ""));
+        assert_eq!(verdict(&job(JobState::Running, &[up, up])), Verdict::Runs);
+        let starts = |text: &str| Verdict::Starts(text.to_owned());
+        assert_eq!(verdict(&job(JobState::Starting, &[])), starts("0 of 2 tasks run"));
+        assert_eq!(verdict(&job(JobState::Starting, &[up, down])), starts("1 of 2 tasks run"));
+        let trouble = (TaskPhase::Recovering, "no leader");
+        assert_eq!(verdict(&job(JobState::Restarting, &[up, trouble])), starts("1 of 2 tasks run: no leader"));
+        let dead = (TaskPhase::Failed, "it trapped");
+        assert_eq!(verdict(&job(JobState::Failed, &[dead, dead])), Verdict::Failed("it trapped".to_owned()));
+        assert!(matches!(verdict(&job(JobState::Stopped, &[])), Verdict::Failed(_)));
+    }
 }

@@ -10,6 +10,8 @@ mod exit;
 mod job;
 mod module;
 mod output;
+mod produce;
+mod records;
 mod topic;
 
 use std::io::IsTerminal;
@@ -82,7 +84,7 @@ pub fn run() -> ExitCode {
         Err(error) => return exit::report(&Failure::other(format!("start the program: {error}"))),
     };
     let obeyed = runtime.block_on(obey(arguments));
-    // A call that is still being answered does not hold up the end.
+    // A call that is still being answered does not hold up the end, nor does what may still come from stdin.
     runtime.shutdown_timeout(LAST_ANSWERS);
     match obeyed {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::check;
 use super::exit::Failure;
-use super::output::{Format, list, table, time};
+use super::output::{Format, list, table, text, time};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -105,5 +105,5 @@ fn describe(module: &Module) -> String {
         ("refusal codes", list(&description.refusal_codes)),
         ("needs", list(&description.needs)),
     ];
-    rows.map(|(name, value)| format!("{name:14} {value}")).join("\n")
+    rows.map(|(name, value)| format!("{name:14} {}", text(&value))).join("\n")
 }

@@ -1,9 +1,15 @@
 //! How answers are written: tables for people, JSON for programs.
+//!
+//! The one way to stdout. Data from records, guests and servers goes through [`text`], [`bytes`] or [`table`], which let
+//! none of it draw on the terminal or fake a line; what is exact is `-o json`.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use forebay::model::text::{printable, printable_json, printable_lines};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::exit::Failure;
 
@@ -16,11 +22,10 @@ pub enum Format {
 impl Format {
     /// Writes `answer` as JSON, or what `table` makes of it.
     pub fn write<T: Serialize + ?Sized>(self, answer: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        let text = match self {
-            Self::Table => table(answer),
-            Self::Json => to_json(answer)?,
-        };
-        line(&text)
+        match self {
+            Self::Table => line(&table(answer)),
+            Self::Json => json(&to_json(answer)?),
+        }
     }
 }
 
@@ -28,8 +33,18 @@ fn to_json(answer: &(impl Serialize + ?Sized)) -> Result<String, Failure> {
     serde_json::to_string_pretty(answer).map_err(|error| Failure::other(format!("write JSON: {error}")))
 }
 
-/// Writes a line to stdout. A reader that has gone (`| head`) ends the program quietly.
+/// Writes lines for people to stdout.
 pub fn line(text: &str) -> Result<(), Failure> {
+    write(&printable_lines(text))
+}
+
+/// Writes JSON to stdout: the same values, safe to look at.
+pub fn json(json: &str) -> Result<(), Failure> {
+    write(&printable_json(json))
+}
+
+/// A reader that has gone (`| head`) ends the program quietly.
+fn write(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout().lock(), "{text}") {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -37,12 +52,12 @@ pub fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Columns without lines, easy to cut.
+/// Columns without lines, easy to cut. A cell is one line whatever is in it.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.map(str::to_uppercase));
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| printable(&cell).into_owned())));
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
@@ -56,11 +71,17 @@ pub fn list(items: &[String]) -> String {
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
 }
 
-/// Bytes as text where they are, else as hex digits.
-pub fn bytes(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => format!("0x{}", hex(bytes)),
+/// Text of others inside a line of ours.
+pub fn text(text: &str) -> Cow<'_, str> {
+    printable(text)
+}
+
+/// Bytes as text where they are, else as hex digits; of a null a dash.
+pub fn bytes(bytes: Option<&[u8]>) -> String {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => "-".to_owned(),
+        Some((Ok(text), _)) => printable(text).into_owned(),
+        Some((Err(_), bytes)) => format!("0x{}", hex(bytes)),
     }
 }
 
@@ -69,10 +90,29 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// `key` and its value: text, or under `<key>_hex` where it is no text, or null.
-pub fn put_bytes(object: &mut serde_json::Map<String, serde_json::Value>, key: &str, value: Option<&[u8]>) {
+pub fn put_bytes(object: &mut Map<String, Value>, key: &str, value: Option<&[u8]>) {
     match value.map(std::str::from_utf8) {
-        None => drop(object.insert(key.to_owned(), serde_json::Value::Null)),
+        None => drop(object.insert(key.to_owned(), Value::Null)),
         Some(Ok(text)) => drop(object.insert(key.to_owned(), text.into())),
         Some(Err(_)) => drop(object.insert(format!("{key}_hex"), hex(value.unwrap_or_default()).into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_with_line_breaks_and_control_characters_is_still_one_row() {
+        let shown = table(["place", "key"], [["0@1".to_owned(), "a\n 0@2  fake\u{1b}[2J".to_owned()]]);
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+        assert!(shown.contains("a\\n 0@2  fake\\u{1b}[2J"), "{shown}");
+    }
+
+    #[test]
+    fn bytes_are_shown_as_text_as_digits_or_as_nothing() {
+        assert_eq!(bytes(Some(b"a\tb")), "a\\tb");
+        assert_eq!(bytes(Some(b"\xff\x00")), "0xff00");
+        assert_eq!(bytes(None), "-");
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::modules::{self, Modules};
-use super::plan::{Facts, FoundModule, Graph, Plan, Refusal, is_internal, module_ref, plan, resolve, source_codec};
-use super::record::{JobRecord, ModuleId, SourceRecord};
+use super::plan::{
+    Facts, FoundModule, Graph, Neighbour, Plan, Refusal, is_internal, module_ref, plan, resolve, source_codec,
+};
+use super::record::{Desired, JobRecord, ModuleId, SourceRecord};
 use super::sample::{self, KeySample};
 use super::spec::{JobSpec, KeySpec, SourceSpec};
 use super::start;
@@ -15,7 +17,7 @@ use crate::error::Kind;
 use crate::log::clusters::Clusters;
 use crate::log::{Log, TopicInfo};
 use crate::model::Digest;
-use crate::task::plan::{ModuleRef, ModuleSource, Unavailable};
+use crate::task::plan::{ModuleRef, ModuleSource, Parameter, Unavailable};
 
 pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Modules) -> Result<Facts, Error> {
     let mut facts = of_topics(spec, clusters)?;
@@ -28,6 +30,9 @@ pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Module
         };
         facts.modules.insert(reference.clone(), found);
     }
+    let others = view.jobs().map(|(_, job)| job);
+    let others = others.filter(|job| job.name != spec.name && job.desired != Desired::Deleting);
+    facts.neighbours = others.map(|job| Neighbour::of(&job.spec)).collect();
     if let Some((_, job)) = view.job(&spec.name) {
         for module in view.modules().filter(|module| job.modules.values().any(|id| id.digest == module.id.digest)) {
             facts.running.insert(module.id.digest, Arc::new(module.description.clone()));
@@ -175,20 +180,29 @@ fn samples(spec: &JobSpec, topics: &BTreeMap<String, TopicInfo>, log: &dyn Log) 
 pub struct JobModules {
     store: Arc<Store>,
     modules: Arc<Modules>,
-    parameters: BTreeMap<String, BTreeMap<String, String>>,
+    given: BTreeMap<String, BTreeMap<String, Parameter>>,
 }
 
 impl JobModules {
     pub fn of(job: &JobRecord, store: Arc<Store>, modules: Arc<Modules>) -> Self {
         let operators = job.spec.operators.iter();
-        let parameters = operators.map(|operator| (operator.id.clone(), operator.parameters.clone())).collect();
-        Self { store, modules, parameters }
+        let given = operators.map(|operator| (operator.id.clone(), operator.given())).collect();
+        Self { store, modules, given }
     }
 
     pub fn find(&self, operator: &str, id: &ModuleId) -> Result<ModuleRef, Error> {
         let factory = self.modules.load(id.digest)?;
         let none = BTreeMap::new();
-        let given = self.parameters.get(operator).unwrap_or(&none);
+        let given = self.given.get(operator).unwrap_or(&none);
+        let in_clear = |name: &str| matches!(given.get(name), Some(Parameter::Text(_)));
+        let declared = &factory.description().parameters;
+        if let Some(shown) = declared.iter().find(|parameter| parameter.secret && in_clear(&parameter.name)) {
+            return Err(Error::Invalid {
+                doing: format!("open module {id} for operator {operator}"),
+                found: format!("it declares parameter {} secret, and the job's spec gives it in clear", shown.name),
+                remedy: "apply the job with it under `secrets` first, by {env: VARIABLE} or {file: PATH}",
+            });
+        }
         Ok(module_ref(&FoundModule { id: id.clone(), factory }, given))
     }
 }

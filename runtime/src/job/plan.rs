@@ -6,6 +6,7 @@
 
 mod diff;
 mod graph;
+mod neighbours;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use diff::{Fate, PlannedState, compare_states};
 pub use graph::{Graph, ResolvedOperator, ResolvedSink, ResolvedSource, is_internal};
+pub use neighbours::Neighbour;
 pub use tasks::{Names, source_codec, task_plans};
 
 use super::record::{Desired, JobRecord, ModuleId};
@@ -22,8 +24,8 @@ use super::spec::{JobSpec, SinkSpec};
 use crate::error::Kind;
 use crate::log::TopicInfo;
 use crate::model::{Digest, names};
-use crate::task::plan::ModuleRef;
-use crate::wasm::contract::{Context, Description, GuestFactory};
+use crate::task::plan::{ModuleRef, Parameter};
+use crate::wasm::contract::{Description, GuestFactory};
 
 /// Something in a spec that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Facts {
     pub refused_starts: Vec<Refusal>,
     /// Per source of a new job what its topic holds, where that could be looked at.
     pub samples: BTreeMap<String, KeySample>,
+    /// The other jobs of this server.
+    pub neighbours: Vec<Neighbour>,
 }
 
 impl Facts {
@@ -129,6 +133,7 @@ pub fn plan(spec: &JobSpec, facts: &Facts) -> Plan {
         open_all(spec, graph, &mut findings);
     }
     let difference = diff::against_running(spec, graph.as_ref(), facts, &mut findings);
+    neighbours::warn(spec, &facts.neighbours, &mut findings);
     let refused = !findings.refusals.is_empty();
     let action = match &facts.job {
         _ if refused => Action::Refused,
@@ -163,13 +168,8 @@ pub fn resolve(spec: &JobSpec, facts: &Facts) -> Result<Graph, Vec<Refusal>> {
 /// Opens every module with its parameters, as every task will: a bad parameter fails here.
 fn open_all(spec: &JobSpec, graph: &Graph, findings: &mut Findings) {
     for (index, operator) in graph.operators.iter().enumerate() {
-        let context = Context {
-            job: spec.name.clone(),
-            operator_id: operator.id.clone(),
-            parameters: operator.module.parameters.clone(),
-            connected_outputs: graph.connected_outputs(index),
-        };
-        if let Err(error) = operator.module.factory.instantiate(&context) {
+        let opened = operator.module.instantiate(&spec.name, &operator.id, &graph.connected_outputs(index));
+        if let Err(error) = opened {
             let module = &operator.module;
             if error.kind() == Kind::Retry {
                 findings.trouble = Some(format!("module {}@{} {error}", module.name, module.version));
@@ -193,9 +193,10 @@ fn topics_to_create(spec: &JobSpec, facts: &Facts) -> Vec<String> {
 
 /// A module with its parameters as this spec gives them, presets filled in, in declared order.
 /// Parameters that the module does not declare are left out: another version may.
-pub fn module_ref(found: &FoundModule, given: &BTreeMap<String, String>) -> ModuleRef {
+pub fn module_ref(found: &FoundModule, given: &BTreeMap<String, Parameter>) -> ModuleRef {
     let declared = &found.factory.description().parameters;
-    let value = |name: &str, preset: &Option<String>| given.get(name).cloned().or_else(|| preset.clone());
+    let value =
+        |name: &str, preset: &Option<String>| given.get(name).cloned().or_else(|| preset.clone().map(Parameter::Text));
     ModuleRef {
         name: found.id.name.clone(),
         version: found.id.version.clone(),

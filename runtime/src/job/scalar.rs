@@ -1,6 +1,5 @@
-//! How single values of a spec are written: durations, event times that are a word or a map, parameters.
+//! How single values of a spec are written: durations, event times that are a word or a map.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -66,50 +65,6 @@ pub mod optional_duration {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         duration::deserialize(from).map(Some)
-    }
-}
-
-/// Parameters reach a module as text; in a spec they may be written as numbers and booleans too.
-pub mod parameters {
-    use super::{BTreeMap, Deserialize, Deserializer, Scalar, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(values: &BTreeMap<String, String>, to: S) -> Result<S::Ok, S::Error> {
-        values.serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
-        let values = BTreeMap::<String, Scalar>::deserialize(from)?;
-        Ok(values.into_iter().map(|(name, value)| (name, value.0)).collect())
-    }
-}
-
-struct Scalar(String);
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct AnyScalar;
-        impl Visitor<'_> for AnyScalar {
-            type Value = Scalar;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("text, a number or a boolean")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-                Ok(Scalar(text.to_owned()))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
-            }
-        }
-        from.deserialize_any(AnyScalar)
     }
 }
 

@@ -13,7 +13,7 @@ use serde_saphyr::{MessageFormatter as _, UserMessageFormatter};
 use super::scalar;
 use crate::codec::{Decode, MAX_AHEAD, Partitioner, TimeUnit};
 use crate::model::names;
-use crate::task::plan::{BadRecordPolicies, BadRecordPolicy, SinkTimestamp};
+use crate::task::plan::{BadRecordPolicies, BadRecordPolicy, Parameter, Secret, SinkTimestamp};
 
 /// A spec is written by hand: one larger than this is something else.
 const MAX_SPEC_BYTES: usize = 1 << 20;
@@ -225,8 +225,21 @@ pub struct OperatorSpec {
     pub module: String,
     /// Declared input of the module → a source's id, or `operator.output`.
     pub inputs: BTreeMap<String, String>,
-    #[serde(default, with = "scalar::parameters", skip_serializing_if = "BTreeMap::is_empty")]
+    /// As they are written: what looks like a number or a boolean reaches the module as the same text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+    /// Parameters that nobody may see, by where they stand.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+impl OperatorSpec {
+    /// Everything that its module is given, by name.
+    pub fn given(&self) -> BTreeMap<String, Parameter> {
+        let text = self.parameters.iter().map(|(name, text)| (name.clone(), Parameter::Text(text.clone())));
+        let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), Parameter::Secret(secret.clone())));
+        text.chain(secrets).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -360,12 +373,17 @@ impl Error {
         let error = error.without_snippet();
         let message = match error {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("field", field, expected),
+            // What stands there may be the secret itself.
+            serde_saphyr::Error::SerdeUnknownVariant { expected, .. } if *expected == ["env", "file"] => {
+                "this says nothing of where the secret stands: write `{env: VARIABLE}` or `{file: /path}`".to_owned()
+            }
             serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => unknown("value", variant, expected),
             serde_saphyr::Error::NullIntoString { .. } => {
-                "there is no value here: write one, or leave the field out".to_owned()
+                "there is no value here: write one (in quotes where it is empty or `null`), or leave the field out"
+                    .to_owned()
             }
             serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-                format!("`{key}` stands here a second time: keep one of the two")
+                format!("`{}` stands here a second time: keep one of the two", key.escape_debug())
             }
             serde_saphyr::Error::DuplicateMappingKey { key: None, .. } => {
                 "a name stands here a second time: keep one of the two".to_owned()

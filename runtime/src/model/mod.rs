@@ -5,6 +5,7 @@ mod blobs;
 mod ids;
 pub mod murmur2;
 pub mod names;
+pub mod text;
 
 pub use batch::{Headers, PartitionBatch};
 pub use blobs::{Blobs, Malformed};

@@ -53,6 +53,11 @@ impl Namespace {
         format!("forebay.{}", self.own("modules"))
     }
 
+    /// Taken over to see whether the log takes writes; nothing is ever written under it.
+    pub fn probe_transactional_id(&self) -> String {
+        format!("forebay.{}", self.own("probe"))
+    }
+
     fn own(&self, what: &str) -> String {
         self.0.as_ref().map_or_else(|| what.to_owned(), |name| format!("{name}.{what}"))
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::log::{TopicRules, header_bytes};
-use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, Headers, PartitionBatch};
+use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, Headers, PartitionBatch, Uid};
 
 use super::flow::Lineage;
 
@@ -120,6 +120,8 @@ impl Counts {
 /// Applies the policy and keeps the epoch's dead letters.
 pub struct BadRecords {
     job: String,
+    /// A job made again under its name writes to the same topic, and its letters are its own.
+    uid: Uid,
     policies: BadRecordPolicies,
     max_record_bytes: usize,
     needs_key: bool,
@@ -132,9 +134,16 @@ pub struct BadRecords {
 
 impl BadRecords {
     /// `partition` is where this task writes its dead letters.
-    pub fn new(job: &str, policies: BadRecordPolicies, topic: &str, partition: i32, rules: TopicRules) -> Self {
+    pub fn new(
+        (job, uid): (&str, Uid),
+        policies: BadRecordPolicies,
+        topic: &str,
+        partition: i32,
+        rules: TopicRules,
+    ) -> Self {
         Self {
             job: job.to_owned(),
+            uid,
             policies,
             max_record_bytes: rules.max_record_bytes as usize,
             needs_key: rules.needs_key,
@@ -252,6 +261,7 @@ impl BadRecords {
         let mut facts = vec![
             ("forebay.format", FORMAT.to_owned()),
             ("forebay.job", self.job.clone()),
+            ("forebay.job-uid", self.uid.to_string()),
             ("forebay.operator", bad.operator.to_owned()),
             (if bad.is_timer { "forebay.timer" } else { "forebay.input" }, bad.input.to_owned()),
             ("forebay.code", bad.code.to_owned()),
@@ -357,7 +367,13 @@ mod tests {
     }
 
     fn keeping(max_record_bytes: u32, needs_key: bool) -> BadRecords {
-        BadRecords::new("job", BadRecordPolicy::DeadLetter.into(), "dlq", 0, rules(max_record_bytes, needs_key))
+        BadRecords::new(
+            ("job", Uid([7; 16])),
+            BadRecordPolicy::DeadLetter.into(),
+            "dlq",
+            0,
+            rules(max_record_bytes, needs_key),
+        )
     }
 
     fn header(letters: &PartitionBatch, name: &str) -> Option<String> {
@@ -391,7 +407,9 @@ mod tests {
     #[test]
     fn the_policy_decides_between_keeping_counting_and_stopping() {
         let headers = Headers::default();
-        let of = |policy: BadRecordPolicy| BadRecords::new("job", policy.into(), "dlq", 0, rules(1_000, false));
+        let of = |policy: BadRecordPolicy| {
+            BadRecords::new(("job", Uid([7; 16])), policy.into(), "dlq", 0, rules(1_000, false))
+        };
         let mut skip = of(BadRecordPolicy::Skip);
         skip.take(&bad(b"", "why", &headers)).unwrap();
         assert_eq!((skip.counts.skipped, skip.is_empty()), (1, true));
@@ -440,7 +458,13 @@ mod tests {
             code: &long,
             ..bad(&[7; 100_000], &message, &headers)
         };
-        let mut records = BadRecords::new(&long, BadRecordPolicies::default(), "dlq", 0, rules(LETTER_BYTES_MIN, true));
+        let mut records = BadRecords::new(
+            (&long, Uid([7; 16])),
+            BadRecordPolicies::default(),
+            "dlq",
+            0,
+            rules(LETTER_BYTES_MIN, true),
+        );
         records.take(&bad).unwrap();
         assert_eq!(header(records.letters(), "forebay.message").unwrap().len(), 1_024);
         assert_eq!(header(records.letters(), "forebay.cut").as_deref(), Some("value=100000"));
@@ -460,7 +484,7 @@ mod tests {
         let headers = Headers::default();
         let by_code = BTreeMap::from([("no-time".to_owned(), BadRecordPolicy::Skip)]);
         let policies = BadRecordPolicies { otherwise: BadRecordPolicy::DeadLetter, by_code };
-        let mut records = BadRecords::new("job", policies, "dlq", 0, rules(1 << 20, false));
+        let mut records = BadRecords::new(("job", Uid([7; 16])), policies, "dlq", 0, rules(1 << 20, false));
         for code in ["no-time", "trap", "no-time"] {
             records.take(&BadRecord { code, ..bad(b"v", "why", &headers) }).unwrap();
         }

@@ -16,7 +16,7 @@ pub mod sink;
 pub mod transform;
 
 pub use flow::Lineage;
-pub use module::ModuleRef;
+pub use module::{ModuleRef, Parameter, Secret};
 
 use crate::error::Kind;
 use crate::model::EventTime;

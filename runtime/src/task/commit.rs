@@ -180,11 +180,13 @@ impl Session<'_> {
         }
         self.watch_lag();
         self.show_phase();
-        let freshness = epoch.newest.map(|newest| context.clock.now().saturating_sub(newest));
+        let clock = context.clock.now();
+        let freshness = epoch.newest.map(|newest| clock.saturating_sub(newest));
+        let slowest = self.watermark.slowest().map(|(input, time)| self.inputs.slowest(&context.plan, input, time));
         let put_aside = self.chain.outlet.bad.take_counts();
         context.update(|status| {
             status.epoch = self.head.header.epoch;
-            status.watermark = self.emitted_watermark;
+            status.show_time(self.emitted_watermark, slowest, clock);
             status.records_in += epoch.records;
             status.records_out += epoch.emitted;
             status.dead_letters += put_aside.dead_lettered;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::target::{Target, TargetCell};
 use crate::error::Kind;
-use crate::model::EventTime;
+use crate::model::{EventTime, PartitionId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -33,6 +33,10 @@ pub struct TaskStatus {
     /// The last committed epoch.
     pub epoch: u64,
     pub watermark: EventTime,
+    /// Processing time at which the watermark was seen to move last; 0 before any.
+    pub watermark_moved: i64,
+    /// Which input partition decides it; `None` where all are idle.
+    pub slowest: Option<Slowest>,
     pub records_in: u64,
     pub records_out: u64,
     pub dead_letters: u64,
@@ -87,6 +91,16 @@ pub enum TrialOutcome {
     },
 }
 
+/// The partition that holds event time back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Slowest {
+    /// Id of the source.
+    pub source: String,
+    pub partition: PartitionId,
+    /// How far it has come by itself.
+    pub watermark: EventTime,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModuleStatus {
     pub name: String,
@@ -103,6 +117,16 @@ pub struct SwapStatus {
     pub from: BTreeMap<String, BTreeMap<i32, i64>>,
 }
 
+impl TaskStatus {
+    /// `now` is the clock's.
+    pub(super) fn show_time(&mut self, watermark: EventTime, slowest: Option<Slowest>, now: i64) {
+        if self.watermark != watermark || self.watermark_moved == 0 {
+            self.watermark_moved = now;
+        }
+        (self.watermark, self.slowest) = (watermark, slowest);
+    }
+}
+
 impl Default for TaskStatus {
     fn default() -> Self {
         Self {
@@ -111,6 +135,8 @@ impl Default for TaskStatus {
             error_kind: None,
             epoch: 0,
             watermark: crate::model::BEFORE_ALL_TIME,
+            watermark_moved: 0,
+            slowest: None,
             records_in: 0,
             records_out: 0,
             dead_letters: 0,

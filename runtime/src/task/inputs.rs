@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::Error;
+use super::handle::Slowest;
 use super::plan::{SourcePlan, TaskPlan};
 use crate::env::{Bug, bug};
 use crate::log::{self, Assignment, Isolation, Log, Reader};
-use crate::model::{NextOffset, PartitionBatch, PartitionId};
+use crate::model::{EventTime, NextOffset, PartitionBatch, PartitionId};
 
 pub struct Input {
     /// Position among the plan's sources.
@@ -136,6 +137,12 @@ impl Inputs {
             .end(topic, partition)
             .zip(reader.position(topic, partition))
             .is_some_and(|(end, position)| position >= end)
+    }
+
+    /// An input by the names that people know it by.
+    pub fn slowest(&self, plan: &TaskPlan, input: usize, watermark: EventTime) -> Slowest {
+        let Input { source, partition, .. } = self.entries[input];
+        Slowest { source: plan.sources[source].id.clone(), partition, watermark }
     }
 
     /// For a build that breaks a rule on purpose: back to the last committed header.

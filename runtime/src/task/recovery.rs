@@ -541,7 +541,8 @@ fn bad_records(plan: &TaskPlan, rules: &Rules<'_>) -> BadRecords {
     let topic = &plan.dead_letters;
     let now = *rules.get(&(None, topic.name.as_str())).unwrap_or(&topic.rules);
     let partition = (plan.task % topic.partitions.max(1)) as i32;
-    BadRecords::new(&plan.job.name, plan.bad_records.clone(), &topic.name, partition, now)
+    let job = (plan.job.name.as_str(), plan.job.uid);
+    BadRecords::new(job, plan.bad_records.clone(), &topic.name, partition, now)
 }
 
 /// Per output of operator `index`, in its module's order, where it leads. The plan's numbers are those

@@ -120,6 +120,11 @@ pub(super) fn judge(
 fn look_for_owner(context: &TaskContext, fenced: Error, supervisor: &mut Supervisor) -> (Error, Act) {
     let (job, task) = (&context.plan.job.name, context.plan.task);
     tracing::warn!(%job, task, "{fenced}; looks who owns the task");
+    context.update(|status| {
+        status.phase = Phase::Recovering;
+        status.error = Some(format!("{fenced}; it looks who owns the task"));
+        status.error_kind = Some(Kind::Fenced);
+    });
     let seen = context.memory().seen;
     let Some((offset, session)) = seen else { return (fenced, Act::End) };
     match recovery::last_owner(&context.plan, context.log.as_ref(), offset) {

@@ -276,6 +276,9 @@ pub enum GuestError {
     Open(String),
     #[error("cannot migrate value {value_index}: {message}")]
     Migration { value_index: u32, message: String },
+    /// A secret that it is to be opened with is not where the job says.
+    #[error("cannot be given its parameter {0}")]
+    Secret(String),
     /// Ours, not the guest's.
     #[error("host: {0}")]
     Host(String),
@@ -287,12 +290,12 @@ pub enum GuestError {
 impl GuestError {
     /// The instance must not be called again.
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::Retry(_) | Self::Open(_) | Self::Migration { .. })
+        !matches!(self, Self::Retry(_) | Self::Open(_) | Self::Secret(_) | Self::Migration { .. })
     }
 
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Retry(_) | Self::Interrupted | Self::System(_) => Kind::Retry,
+            Self::Retry(_) | Self::Interrupted | Self::System(_) | Self::Secret(_) => Kind::Retry,
             Self::Open(_) => Kind::Invalid,
             Self::Host(_) => Kind::Bug,
             _ => Kind::Guest,

@@ -14,6 +14,7 @@ use super::bindings::host::{Host, Level};
 use super::bindings::{description, types};
 use super::budget::{CpuBudget, TICK};
 use super::contract::LastWords;
+use crate::model::text;
 
 /// Longest message kept of a log line, a refusal or last words, bytes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1_024;
@@ -262,17 +263,10 @@ impl Measured {
 }
 
 /// A guest's text as it may appear in logs, errors and dead letters: cut, control characters escaped.
-pub(super) fn printable(text: &str) -> String {
-    let cut = text.floor_char_boundary(MESSAGE_BYTES_MAX);
-    let mut out = String::with_capacity(cut);
-    for c in text[..cut].chars() {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    if cut < text.len() {
+pub(super) fn printable(message: &str) -> String {
+    let cut = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    let mut out = text::printable(&message[..cut]).into_owned();
+    if cut < message.len() {
         out.push('…');
     }
     out

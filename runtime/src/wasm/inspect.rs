@@ -12,6 +12,7 @@ use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 use wit_component::ComponentEncoder;
 use wit_parser::decoding::{DecodedWasm, decode};
 
+use self::remedy::Tools;
 use super::error::Rejected;
 use crate::model::Digest;
 
@@ -50,7 +51,7 @@ fn look_over(bytes: &[u8]) -> Result<Checked, Rejected> {
     let DecodedWasm::Component(resolve, world) = decoded else {
         return Err(Rejected::because("this is a WIT package and holds no code: upload the component built from it"));
     };
-    let reasons = contract::differences(&resolve, world, &remedy::tools_of(bytes));
+    let reasons = contract::differences(&resolve, world, &Tools::of(bytes));
     if reasons.is_empty() {
         let digest = Digest::of(&component);
         Ok(Checked { component, digest })
@@ -97,7 +98,7 @@ fn core_faults(core: &[u8]) -> Vec<String> {
     let found = Surface::of(core);
     let mut reasons = Vec::new();
     if found.wasi {
-        reasons.push(remedy::wasi("wasi_snapshot_preview1", &remedy::tools_of(core)));
+        reasons.push(remedy::wasi(&["wasi_snapshot_preview1"], &Tools::of(core)));
     }
     if !found.unlinked.is_empty() {
         let list = found.unlinked.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");

@@ -46,18 +46,26 @@ impl Module {
     ) -> Result<Self, Error> {
         let gate = Arc::new(LogGate::new(settings.log_lines_per_second, ticks));
         let voice = Voice { module: digest.short().into(), job: "".into(), operator: "".into(), gate };
-        let maker = Maker { pre, settings: *settings, voice };
+        let mut maker = Maker { pre, settings: *settings, voice };
         let description = maker.describe(digest)?;
         if maker.describe(digest)? != description {
             let message = "two fresh instances described themselves differently".to_owned();
             return Err(Error::Describe { digest, source: GuestError::Answer(message) });
         }
+        // From here on it speaks under the name that people know it by.
+        maker.voice.module = format!("{}@{}", printable(&description.name), printable(&description.version)).into();
         let measured = Arc::new(Measured::of(description.metrics.len()));
         Ok(Self { digest, description: Arc::new(description), maker, measured })
     }
 
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What its log lines call it.
+    #[cfg(test)]
+    pub(super) fn speaks_as(&self) -> &str {
+        &self.maker.voice.module
     }
 
     /// What the module's instances measured, in the declared order of its metrics.

@@ -50,6 +50,13 @@ fn process(guest: &TestGuest) -> Result<Answer, GuestError> {
 }
 
 #[test]
+fn a_module_speaks_in_logs_under_the_name_that_people_know_it_by() {
+    let module = load(&TestGuest::default()).unwrap();
+    let description = module.description();
+    assert_eq!(module.speaks_as(), format!("{}@{}", description.name, description.version));
+}
+
+#[test]
 fn columns_cross_both_ways_unchanged() {
     let mut instance = instance(&TestGuest::default().process(guest::ECHO));
     for values in [&[&b"a"[..], b"", b"bc"][..], &[&[7; 100_000]]] {

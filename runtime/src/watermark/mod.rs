@@ -78,6 +78,12 @@ impl TaskWatermark {
         self.reached
     }
 
+    /// The input that decides how far event time has come, and how far it is by itself; none where all are idle.
+    pub fn slowest(&self) -> Option<(usize, EventTime)> {
+        let active = self.generators.iter().enumerate().filter(|(_, generator)| !generator.mark.idle);
+        active.map(|(input, generator)| (input, generator.mark.watermark)).min_by_key(|(_, watermark)| *watermark)
+    }
+
     /// For the header, in the order of the inputs.
     pub fn snapshot(&self) -> impl Iterator<Item = Mark> {
         self.generators.iter().map(|generator| generator.mark)

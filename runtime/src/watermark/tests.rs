@@ -150,6 +150,18 @@ fn times_at_the_ends_of_the_range_do_not_overflow() {
     assert_eq!(task.advance(at(0), NEVER), -1);
 }
 
+#[test]
+fn the_slowest_active_input_is_known_with_its_time() {
+    let mut task = task(&[settings(0, None), settings(0, Some(1))]);
+    assert_eq!(task.slowest(), Some((0, BEFORE_ALL_TIME)));
+    task.observe(0, &[1_000], at(0));
+    assert_eq!(task.slowest(), Some((1, BEFORE_ALL_TIME)), "it has brought nothing yet");
+    task.observe(1, &[500], at(0));
+    assert_eq!(task.slowest(), Some((1, 499)));
+    task.advance(at(5), ALWAYS);
+    assert_eq!(task.slowest(), Some((0, 999)), "the other one is idle");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Observe(usize, Vec<i64>),

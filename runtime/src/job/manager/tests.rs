@@ -5,6 +5,7 @@ use super::*;
 use crate::env::SystemClock;
 use crate::error::Kind;
 use crate::model::names::Namespace;
+use crate::wasm::contract::{Description, ParameterDecl};
 
 const SPEC: &str = "
 name: counts
@@ -111,6 +112,42 @@ fn a_job_is_created_once_and_applying_it_again_changes_nothing() {
     let changelog = format!("__forebay.counts.{}.main.changelog", job.record.uid8());
     assert_eq!(world.log.topic(&changelog).unwrap().spec.partitions, 4);
     assert_eq!(manager.apply(&spec(), Some(job.revision + 1)).err().unwrap().kind(), Kind::Conflict);
+}
+
+#[test]
+fn a_secret_is_in_no_record_and_no_spec_that_is_shown() {
+    let world = World::new();
+    let manager = world.process();
+    let secret = ParameterDecl { secret: true, ..fakes::parameter("token", true, None) };
+    let guarded = Description { name: "guarded".into(), parameters: vec![secret], ..description("1", 1, &[], &[]) };
+    manager.modules.push(&module_bytes(&guarded)).unwrap();
+    let file = world.dir.path().join("token");
+    std::fs::write(&file, "hunter2").unwrap();
+    let by_reference = format!("guarded@1, secrets: {{token: {{file: {}}}}}", file.display());
+    let spec = JobSpec::parse(&SPEC.replace("counter@1", &by_reference)).unwrap();
+    manager.apply(&spec, None).unwrap();
+    let job = manager.get("counts").unwrap();
+    let stored = String::from_utf8(Record::Job(Box::new(job.record.clone())).to_json()).unwrap();
+    for text in [job.record.spec.to_yaml(), stored, format!("{:?}", job.record)] {
+        assert!(text.contains("token") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_version_that_declares_secret_what_the_spec_gives_in_clear_is_not_swapped_in() {
+    let world = World::new();
+    let manager = world.process();
+    let with = |version: &str, secret| Description {
+        parameters: vec![ParameterDecl { secret, ..fakes::parameter("token", true, None) }],
+        ..description(version, 1, &[], &[])
+    };
+    manager.modules.push(&module_bytes(&with("4", false))).unwrap();
+    manager.modules.push(&module_bytes(&with("5", true))).unwrap();
+    let spec = JobSpec::parse(&SPEC.replace("counter@1", "counter@4, parameters: {token: hunter2}")).unwrap();
+    manager.apply(&spec, None).unwrap();
+    let refused = manager.swap("counts", "count", "counter@5", &Default::default()).unwrap_err().to_string();
+    assert!(refused.contains("secret") && !refused.contains("hunter2"), "{refused}");
+    assert_eq!(version(&manager), "4");
 }
 
 #[test]

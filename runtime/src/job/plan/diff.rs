@@ -127,7 +127,7 @@ fn compare_operators(
         if old.inputs != operator.inputs {
             findings.refuse(format!("{place}.inputs"), "they differ from those of the running job", ANOTHER_JOB);
         }
-        if old.parameters != operator.parameters {
+        if old.given() != operator.given() {
             difference.changes.push(format!("{place}.parameters: {}", changed_parameters(old, operator)));
         }
         if let Some(running) = job.modules.get(&operator.id) {
@@ -165,9 +165,10 @@ fn compare_module(
 }
 
 fn changed_parameters(old: &OperatorSpec, new: &OperatorSpec) -> String {
-    let names: std::collections::BTreeSet<_> = old.parameters.keys().chain(new.parameters.keys()).collect();
-    let changed = names.into_iter().filter(|name| old.parameters.get(*name) != new.parameters.get(*name));
-    // Names only: a value may be a secret.
+    let (old, new) = (old.given(), new.given());
+    let names: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let changed = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
+    // Names only: what a module is given is its own affair.
     changed.cloned().collect::<Vec<_>>().join(", ")
 }
 

@@ -11,7 +11,7 @@ use crate::codec::{FieldPath, Partitioner, code};
 use crate::log::{Cleanup, TopicInfo};
 use crate::model::murmur2::KEY_GROUPS;
 use crate::model::names;
-use crate::task::plan::{CODES_OF_OPERATORS, LETTER_BYTES_MIN, ModuleRef, Origin};
+use crate::task::plan::{CODES_OF_OPERATORS, LETTER_BYTES_MIN, ModuleRef, Origin, Secret};
 
 const DEFAULT_PARALLELISM_MAX: u32 = 4;
 /// Every task of a job opens an instance of each, under a memory limit of its own.
@@ -398,22 +398,49 @@ impl Scope<'_> {
             findings.refuse(format!("{place}.inputs"), found, format!("add `{missing}: <source or operator.output>`"));
         }
         self.parameters(operator, found, findings);
-        let module = module_ref(found, &operator.parameters);
+        let module = module_ref(found, &operator.given());
         ResolvedOperator { id: operator.id.clone(), inputs, module }
     }
 
     fn parameters(&self, operator: &OperatorSpec, found: &FoundModule, findings: &mut Findings) {
         let declared = &found.factory.description().parameters;
         let names: Vec<String> = declared.iter().map(|parameter| parameter.name.clone()).collect();
-        let place = |name: &str| format!("operators[{}].parameters.{name}", operator.id);
-        for name in operator.parameters.keys().filter(|name| !names.contains(name)) {
+        let place = |list: &str, name: &str| format!("operators[{}].{list}.{name}", operator.id);
+        let given = operator.parameters.keys().map(|name| ("parameters", name));
+        let given = given.chain(operator.secrets.keys().map(|name| ("secrets", name)));
+        for (list, name) in given.clone().filter(|(_, name)| !names.contains(name)) {
             let found = format!("module {} has no parameter `{}`", found.id, name.escape_debug());
-            findings.refuse(place(name), found, one_of(name, &names));
+            findings.refuse(place(list, name), found, one_of(name, &names));
         }
         for parameter in declared.iter().filter(|p| p.required && p.preset.is_none()) {
-            if !operator.parameters.contains_key(&parameter.name) {
+            if !given.clone().any(|(_, name)| *name == parameter.name) {
+                let list = if parameter.secret { "secrets" } else { "parameters" };
                 let remedy = format!("give it a value: {}", parameter.about);
-                findings.refuse(place(&parameter.name), "the module requires it and it is not given", remedy);
+                findings.refuse(
+                    place(list, &parameter.name),
+                    "the module requires it and it is not given",
+                    if parameter.secret { format!("{remedy}; {}", by_reference(&parameter.name)) } else { remedy },
+                );
+            }
+        }
+        for parameter in declared.iter().filter(|parameter| parameter.secret) {
+            if operator.parameters.contains_key(&parameter.name) {
+                findings.refuse(
+                    place("parameters", &parameter.name),
+                    "the module declares it secret, and here it stands in clear",
+                    by_reference(&parameter.name),
+                );
+            }
+        }
+        for (name, secret) in &operator.secrets {
+            if operator.parameters.contains_key(name) {
+                findings.refuse(place("secrets", name), "it stands under `parameters` too", "keep one of them");
+            }
+            let is_relative = matches!(secret, Secret::File(path) if path.is_relative());
+            if is_relative {
+                findings.refuse(place("secrets", name), "the path of its file is relative", "begin it with a slash");
+            } else if let Err(why) = secret.read() {
+                findings.refuse(place("secrets", name), "it cannot be had", why);
             }
         }
     }
@@ -454,6 +481,10 @@ impl Scope<'_> {
         }
         sinks
     }
+}
+
+fn by_reference(name: &str) -> String {
+    format!("say where it stands: `secrets: {{{name}: {{env: VARIABLE}}}}`, or `{{file: /path}}`, on the server's side")
 }
 
 fn one_of(found: &str, known: &[String]) -> String {

@@ -3,6 +3,8 @@ use super::super::record::SourceRecord;
 use super::*;
 use crate::log::{Cleanup, TimestampBounds, TopicSpec};
 use crate::model::{TopicId, Uid};
+use crate::task::plan::Secret;
+use crate::wasm::contract::ParameterDecl;
 
 const SPEC: &str = "
 name: counts
@@ -289,7 +291,49 @@ fn parameters_are_checked_by_name_and_by_opening_the_module() {
     );
     let plan = planned(&SPEC.replace(join, &with("venue: x")), &facts());
     let module = &plan.graph.unwrap().operators[0].module;
-    assert_eq!(module.parameters, [("depth".into(), "10".into()), ("venue".into(), "x".into())]);
+    let text = |name: &str, value: &str| (name.to_owned(), Parameter::Text(value.to_owned()));
+    assert_eq!(module.parameters, [text("depth", "10"), text("venue", "x")]);
+}
+
+#[test]
+fn a_secret_stands_in_the_spec_by_where_it_is_and_never_in_clear() {
+    let secret = ParameterDecl { secret: true, ..fakes::parameter("token", true, None) };
+    let mut facts = facts();
+    facts
+        .modules
+        .extend([found("guarded@1", Description { parameters: vec![secret], ..description("1", 1, &[], &[]) })]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let found = |given: &str| {
+        let yaml = SPEC.replace("counter@1, inputs: {in: in}}", &format!("guarded@1, inputs: {{in: in}}, {given}}}"));
+        let plan = planned(&yaml, &facts);
+        (plan.refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("\n"), plan.graph)
+    };
+    let (none, graph) = found(&format!("secrets: {{token: {{file: {}}}}}", file.display()));
+    assert_eq!(none, "");
+    let module = &graph.unwrap().operators[0].module;
+    assert_eq!(module.parameters, [("token".to_owned(), Parameter::Secret(Secret::File(file)))]);
+    for (given, expected) in [
+        (
+            "parameters: {token: hunter2}",
+            "parameters.token: the module declares it secret, and here it stands in clear; say",
+        ),
+        ("parameters: {}", "secrets.token: the module requires it and it is not given; give it a value"),
+        (
+            "secrets: {token: {env: FOREBAY_NOT_SET_ANYWHERE}}",
+            "secrets.token: it cannot be had; $FOREBAY_NOT_SET_ANYWHERE is",
+        ),
+        ("secrets: {token: {file: token}}", "secrets.token: the path of its file is relative"),
+        (
+            "secrets: {tken: {env: PATH}}",
+            "secrets.tken: module counter@1 (313131313131) has no parameter `tken`; did you mean `token`",
+        ),
+    ] {
+        let (refused, _) = found(given);
+        assert!(refused.contains(expected), "{given}: {refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+    }
 }
 
 #[test]

@@ -176,3 +176,47 @@ fn durations_are_written_in_the_largest_whole_unit() {
         scalar::parse_duration(text).unwrap_err();
     }
 }
+
+/// What reaches the module of a parameter that is written so.
+fn parameter(written: &str) -> Result<String, String> {
+    let yaml = GOOD.replace("ratio: 0.5", &format!("ratio: {written}"));
+    let spec = JobSpec::parse(&yaml).map_err(|error| error.to_string())?;
+    assert_eq!(JobSpec::parse(&spec.to_yaml()).unwrap(), spec, "{written}");
+    Ok(spec.operators[0].parameters["ratio"].clone())
+}
+
+#[test]
+fn parameters_reach_the_module_as_they_are_written() {
+    for written in
+        ["1.10", "010", "0x1F", "1e3", "12345678901234567890123", "-0", "1_000", "yes", "on", "True", ".inf", "a b"]
+    {
+        assert_eq!(parameter(written).as_deref(), Ok(written));
+    }
+    for (written, text) in [("\"\"", ""), ("'null'", "null"), ("\"1.10\"", "1.10"), ("\" a\\n\"", " a\n")] {
+        assert_eq!(parameter(written).as_deref(), Ok(text));
+    }
+}
+
+#[test]
+fn a_parameter_without_a_value_or_given_twice_is_refused_in_our_words() {
+    for written in ["", "null", "~"] {
+        let refused = parameter(written).unwrap_err();
+        assert!(refused.contains("a value is missing: write text, in quotes"), "{refused}");
+    }
+    let refused = parameter("1, ratio: 2").unwrap_err();
+    assert!(refused.contains("`ratio` stands twice: keep one of them"), "{refused}");
+}
+
+#[test]
+fn a_secret_is_written_by_where_it_stands() {
+    let yaml =
+        GOOD.replace("parameters: {", "secrets: {token: {env: TOKEN}, key: {file: /run/key}}\n    parameters: {");
+    let spec = JobSpec::parse(&yaml).unwrap();
+    assert_eq!(spec.operators[0].secrets["token"], Secret::Env("TOKEN".into()));
+    assert_eq!(spec.operators[0].secrets["key"], Secret::File("/run/key".into()));
+    assert_eq!(JobSpec::parse(&spec.to_yaml()).unwrap(), spec);
+    assert_eq!(serde_json::from_str::<JobSpec>(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
+    let clear = JobSpec::parse(&yaml.replace("{env: TOKEN}", "hunter2")).unwrap_err().to_string();
+    assert!(clear.contains("write `{env: VARIABLE}` or `{file: /path}`"), "{clear}");
+    assert!(!clear.contains("hunter2"), "{clear}");
+}

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use wit_parser::{Function, FunctionKind, Interface, InterfaceId, Resolve, Type, TypeDefKind, WorldId, WorldItem};
 
-use super::remedy;
+use super::remedy::{self, Tools};
 
 const PACKAGE: &str = "forebay:transform/";
 const VERSION: &str = "0.1.0";
@@ -18,16 +18,22 @@ const DRAFTS: &str = "forebay:transform-drafts/";
 const DRAFT_EXPORTS: [(&str, &str); 3] = [("aggregation", "aggregate"), ("joining", "join"), ("decoding", "decode")];
 
 /// Everything in which the world differs from `transform`, each with its remedy.
-pub(super) fn differences(theirs: &Resolve, world: WorldId, tools: &[String]) -> Vec<String> {
+pub(super) fn differences(theirs: &Resolve, world: WorldId, tools: &Tools) -> Vec<String> {
     let mut reasons = Vec::new();
+    let mut wasi = Vec::new();
     let world = &theirs.worlds[world];
     for (key, item) in &world.imports {
         let name = theirs.name_world_key(key);
         match item {
-            WorldItem::Interface { id, .. } => import(theirs, *id, &name, tools, &mut reasons),
+            WorldItem::Interface { .. } if name.starts_with("wasi:") => wasi.push(name),
+            WorldItem::Interface { id, .. } => import(theirs, *id, &name, &mut reasons),
             WorldItem::Function(_) => reasons.push(unknown_import(&name)),
             WorldItem::Type { .. } => {}
         }
+    }
+    if !wasi.is_empty() {
+        let wasi: Vec<&str> = wasi.iter().map(String::as_str).collect();
+        reasons.push(remedy::wasi(&wasi, tools));
     }
     let mut exported = Vec::new();
     for (key, item) in &world.exports {
@@ -66,10 +72,7 @@ fn draft_export(full: &str, draft: &str) -> String {
     )
 }
 
-fn import(theirs: &Resolve, id: InterfaceId, full: &str, tools: &[String], reasons: &mut Vec<String>) {
-    if full.starts_with("wasi:") {
-        return reasons.push(remedy::wasi(full, tools));
-    }
+fn import(theirs: &Resolve, id: InterfaceId, full: &str, reasons: &mut Vec<String>) {
     if draft(full).is_some() {
         let instead = "use value states that travel with the batch";
         return reasons.push(format!("the module imports {full}, a draft that this host does not run yet: {instead}"));

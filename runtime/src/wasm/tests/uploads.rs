@@ -86,6 +86,32 @@ fn wasi_components_are_refused_with_the_flag_of_their_tool() {
 }
 
 #[test]
+fn all_of_wasi_is_one_sentence_with_the_way_of_the_authors_language() {
+    let import = |name: &str| format!(r#"(import "wasi:{name}@0.2.6" (instance (export "now" (func (result u64)))))"#);
+    let imports: String = ["a/a", "b/b", "c/c", "d/d", "e/e"].map(import).concat();
+    let refused_as = |main: &str| {
+        let text = format!(
+            r#"(component {imports}
+                (core module (@producers (processed-by "rustc" "1.95.0")))
+                (core module (@producers (processed-by "{main}" "1")) (memory 1) (data (i32.const 0) "{}")))"#,
+            "x".repeat(1_000)
+        );
+        refusal(&wat::parse_str(text).unwrap())
+    };
+    let of_c = refused_as("clang");
+    assert_eq!(of_c.matches("no WASI is granted").count(), 1, "{of_c}");
+    assert!(of_c.contains("wasi:a/a@0.2.6, wasi:b/b@0.2.6, wasi:c/c@0.2.6 and 2 more of WASI"), "{of_c}");
+    assert!(
+        of_c.contains("C and C++: ") && !of_c.contains("Rust: "),
+        "the adapter beside it is not the author's: {of_c}"
+    );
+    let of_rust = refused_as("rustc");
+    assert!(of_rust.contains("Rust: ") && !of_rust.contains("C and C++: "), "{of_rust}");
+    let of_nobody = refused_as("a tool of one's own");
+    assert!(of_nobody.contains("Rust: ") && of_nobody.contains("Python: "), "{of_nobody}");
+}
+
+#[test]
 fn a_missing_export_is_named() {
     let wit = contract() + "world half { import host; export lifecycle; }";
     check(&dummy(&wit, "half"), &["does not export forebay:transform/processing@0.1.0", "the SDK"]);

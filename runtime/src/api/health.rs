@@ -1,0 +1,147 @@
+//! Whether the server can do its work: it tries to write, since a process that is up but can write nothing serves nobody.
+//!
+//! Two who ask: `grpc.health.v1` (supervisors, every few seconds) and the service `Server` (`forebay doctor`).
+
+use std::ffi::CString;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, mem};
+
+use tonic::{Request, Response, Status};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::error::blocking;
+use super::proto::server_server::Server as Service;
+use super::proto::{CheckRequest, CheckResponse, Place};
+use crate::log::Log;
+
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// As much as a file system gives for a small write at least: one that is full has none.
+const PROBE_BYTES: usize = 4 << 10;
+
+/// Where the server writes.
+pub struct Probe {
+    pub data_dir: PathBuf,
+    pub log: Arc<dyn Log>,
+    /// The transactional id that is taken over to see whether the log takes writes. Nothing is ever written under it.
+    pub transactional_id: String,
+    /// The log's own files are in the data directory: then to try it costs nothing.
+    pub log_is_local: bool,
+}
+
+impl Probe {
+    /// Tries all of it.
+    pub fn look(&self) -> Vec<Place> {
+        vec![self.directory(), self.log()]
+    }
+
+    /// What can be tried every few seconds.
+    fn look_briefly(&self) -> Vec<Place> {
+        if self.log_is_local { self.look() } else { vec![self.directory()] }
+    }
+
+    fn directory(&self) -> Place {
+        let space = space(&self.data_dir).ok();
+        Place {
+            name: format!("data directory {}", self.data_dir.display()),
+            error: try_to_write(&self.data_dir)
+                .map_or_else(|error| format!("write to it: {error}"), |()| String::new()),
+            free_bytes: space.map(|(free, _)| free),
+            total_bytes: space.map(|(_, total)| total),
+        }
+    }
+
+    fn log(&self) -> Place {
+        let tried = self.log.writer(&self.transactional_id).map(drop);
+        let error = tried.map_or_else(|error| error.to_string(), |()| String::new());
+        Place { name: "the log".to_owned(), error, free_bytes: None, total_bytes: None }
+    }
+}
+
+fn try_to_write(directory: &Path) -> io::Result<()> {
+    let path = directory.join("probe");
+    let mut file = fs::File::create(&path)?;
+    let written = file.write_all(&[0; PROBE_BYTES]).and_then(|()| file.sync_all());
+    // What a full disk left of it must not stay.
+    let removed = fs::remove_file(&path);
+    written.and(removed)
+}
+
+/// Free for this process, and in all.
+fn space(path: &Path) -> io::Result<(u64, u64)> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the struct is plain numbers, for which zero is a value; the call fills it, and reads a string that ends in a zero.
+    let (answer, found) = unsafe {
+        let mut found: libc::statvfs = mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &mut found), found)
+    };
+    if answer != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
+}
+
+/// Whether the process serves, until it ends.
+pub async fn report(probe: Arc<Probe>, reporter: HealthReporter) {
+    let mut was_well = true;
+    loop {
+        let looking = Arc::clone(&probe);
+        let places = tokio::task::spawn_blocking(move || looking.look_briefly()).await.unwrap_or_default();
+        let troubles: Vec<String> = places.iter().filter_map(trouble).collect();
+        let is_well = troubles.is_empty();
+        match (was_well, is_well) {
+            (true, false) => tracing::error!("this server can write no more: {}", troubles.join("; ")),
+            (false, true) => tracing::info!("this server can write again"),
+            _ => {}
+        }
+        was_well = is_well;
+        let status = if is_well { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", status).await;
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn trouble(place: &Place) -> Option<String> {
+    (!place.error.is_empty()).then(|| format!("{}: {}", place.name, place.error))
+}
+
+pub struct ServerApi {
+    pub probe: Arc<Probe>,
+}
+
+#[tonic::async_trait]
+impl Service for ServerApi {
+    async fn check(&self, _: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let probe = Arc::clone(&self.probe);
+        let places = blocking(move || Ok::<_, Status>(probe.look())).await?;
+        Ok(Response::new(CheckResponse { places }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::embedded::{Embedded, Settings};
+
+    #[test]
+    fn a_directory_that_takes_no_write_is_named_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Embedded::open(&dir.path().join("log"), Settings::default()).unwrap();
+        let data_dir = dir.path().join("data");
+        let probe =
+            Probe { data_dir: data_dir.clone(), log, transactional_id: "forebay.probe".into(), log_is_local: true };
+        let errors = |probe: &Probe| probe.look().into_iter().filter_map(|place| trouble(&place)).collect::<Vec<_>>();
+        let found = errors(&probe);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("No such file or directory"), "{found:?}");
+        fs::create_dir(&data_dir).unwrap();
+        assert_eq!(errors(&probe), Vec::<String>::new());
+        assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 0, "nothing is left behind");
+        let place = probe.directory();
+        assert!(place.total_bytes >= place.free_bytes && place.total_bytes > Some(0), "{place:?}");
+    }
+}
