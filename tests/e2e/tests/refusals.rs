@@ -18,9 +18,16 @@ sinks: [{id: out, topic: counted, from: count.counts}]
 ";
 
 /// What is replaced in the good spec, by what, and what the error must say.
-const WRONG_SPECS: [(&str, &str, &[&str]); 15] = [
+const WRONG_SPECS: [(&str, &str, &[&str]); 18] = [
     ("name:", "nam:", &["line 1", "nam", "name"]),
     ("topic: numbers", "topic: nowhere", &["sources[numbers].topic", "nowhere", "topic create"]),
+    ("topic: numbers", "topic: __forebay.control", &["sources[numbers].topic", "internal", "topic of your own"]),
+    (
+        "sources: [{id: numbers,",
+        "parallelism: 2\nsources: [{partitioner: none, id: numbers,",
+        &["sources[numbers].partitioner", "`parallelism: 1`"],
+    ),
+    ("sinks:", "bad_records: {by_code: {mising-time: skip}}\nsinks:", &["bad_records.by_code", "`missing-time`"]),
     ("topic: counted", "topic: nowhere", &["sinks[out].topic", "nowhere", "topic create"]),
     ("counter@1.0.0", "counter@9.9.9", &["operators[count].module", "counter@9.9.9", "counter has 1.0.0"]),
     ("counter@1.0.0", "unheard-of@1.0.0", &["operators[count].module", "module push"]),
