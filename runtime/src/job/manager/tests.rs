@@ -141,13 +141,13 @@ fn a_version_that_declares_secret_what_the_spec_gives_in_clear_is_not_swapped_in
         parameters: vec![ParameterDecl { secret, ..fakes::parameter("token", true, None) }],
         ..description(version, 1, &[], &[])
     };
-    manager.modules.push(&module_bytes(&with("4", false))).unwrap();
-    manager.modules.push(&module_bytes(&with("5", true))).unwrap();
-    let spec = JobSpec::parse(&SPEC.replace("counter@1", "counter@4, parameters: {token: hunter2}")).unwrap();
+    manager.modules.push(&module_bytes(&with("8", false))).unwrap();
+    manager.modules.push(&module_bytes(&with("9", true))).unwrap();
+    let spec = JobSpec::parse(&SPEC.replace("counter@1", "counter@8, parameters: {token: hunter2}")).unwrap();
     manager.apply(&spec, None).unwrap();
-    let refused = manager.swap("counts", "count", "counter@5", &Default::default()).unwrap_err().to_string();
+    let refused = manager.swap("counts", "count", "counter@9", &Default::default()).unwrap_err().to_string();
     assert!(refused.contains("secret") && !refused.contains("hunter2"), "{refused}");
-    assert_eq!(version(&manager), "4");
+    assert_eq!(version(&manager), "8");
 }
 
 #[test]

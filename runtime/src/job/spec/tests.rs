@@ -142,7 +142,7 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
     );
     refused(
         "name: a\nsources:\n  - {id: s, topic: }\nsinks: []\n",
-        "job spec, line 3, column 18: there is no value here: write one, or leave the field out",
+        "job spec, line 3, column 18: there is no value here: write one (in quotes where it is empty or `null`), or leave the field out",
     );
     refused(
         "name: a\nname: b\nsources: []\nsinks: []\n",
@@ -201,10 +201,10 @@ fn parameters_reach_the_module_as_they_are_written() {
 fn a_parameter_without_a_value_or_given_twice_is_refused_in_our_words() {
     for written in ["", "null", "~"] {
         let refused = parameter(written).unwrap_err();
-        assert!(refused.contains("a value is missing: write text, in quotes"), "{refused}");
+        assert!(refused.contains("there is no value here: write one (in quotes"), "{refused}");
     }
     let refused = parameter("1, ratio: 2").unwrap_err();
-    assert!(refused.contains("`ratio` stands twice: keep one of them"), "{refused}");
+    assert!(refused.contains("`ratio` stands here a second time: keep one of the two"), "{refused}");
 }
 
 #[test]
