@@ -324,16 +324,6 @@ impl Transform {
             if bug(Bug::KeepFailedState) {
                 self.change_state(work, answer, context); // Breaks: a failed call has had no effect.
             }
-            if bug(Bug::KeepFailedOutput) {
-                // Breaks: a failed call has had no effect.
-                let before = |place: &Place| fault.at.is_some_and(|at| place.origin < at);
-                let Ok(()) = for_each_outgoing(work, &answer.emitted, |place, record| {
-                    if before(&place) {
-                        context.outlet.emit(self.routes_to(place.output), record);
-                    }
-                    Ok::<(), Infallible>(())
-                });
-            }
             return Ok(Attempt::Fault(fault));
         }
         for refusal in &answer.refusals {

@@ -273,7 +273,10 @@ impl Session<'_> {
 
     fn take_back(&mut self) {
         self.state.undo();
-        self.chain.take_back();
+        // Breaks: a batch that failed has had no effect.
+        if !bug(Bug::KeepFailedOutput) {
+            self.chain.take_back();
+        }
     }
 
     /// True where the error is one that taking the batch apart (further) may find the cause of.
