@@ -1,6 +1,6 @@
 //! What only a cluster shows: aborted records under read-uncommitted, groups, topics changed from outside.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::log::{Assignment, Budget, CommitOutcome};
@@ -98,11 +98,23 @@ fn a_topic_of_forebays_own_is_refused_with_the_command_that_sets_its_setting_bac
             target.tool("kafka.admin.ConfigCommand", &to).unwrap();
         };
         config(&format!("{setting}={value}"));
+        let check = || log.check_internal(&name, 2, Cleanup::Delete);
+        // The controller has the setting when its tool ends; the broker that is asked hears of it a little later.
+        eventually(|| check().is_err());
         let refused = wrong(2, Cleanup::Delete);
         assert!(refused.contains(&format!("{setting} is {value}")), "{refused}");
         let (_, back) = refused.split_once("--add-config ").unwrap();
         config(back.trim_end_matches('`'));
-        log.check_internal(&name, 2, Cleanup::Delete).unwrap();
+        eventually(|| check().is_ok());
+    }
+}
+
+fn eventually(is_so: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < Duration::from_secs(30), "it does not come to be so");
+        // sleep: between two looks at another process; nothing is concluded from the time that has passed
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
