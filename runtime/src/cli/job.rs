@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal as _, Read};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay::api::client::Client;
 use forebay::api::json::Named;
@@ -13,6 +13,7 @@ use forebay::api::proto::{
     SwapJobRequest, SwapPhase, SwapPlan, Task, TaskPhase,
 };
 
+use forebay::env::instant;
 use indicatif::ProgressBar;
 
 use super::exit::{Exit, Failure};
@@ -139,17 +140,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `job` is as it was seen last, also where it does not run.
 async fn wait_until_it_runs(job: &mut Job, patience: Duration, client: &mut Client) -> Result<(), Failure> {
-    let until = Instant::now() + patience;
+    let until = instant() + patience;
     let progress = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     progress.enable_steady_tick(Duration::from_millis(100));
     let outcome = loop {
-        let waited = patience.saturating_sub(until.saturating_duration_since(Instant::now()));
+        let waited = patience.saturating_sub(until.saturating_duration_since(instant()));
         match verdict(job) {
             Verdict::Runs => break Ok(()),
             Verdict::Failed(why) => {
                 break Err(Failure::other(format!("job {} is applied and has failed: {why}", job.name)));
             }
-            Verdict::Starts(how_far) if Instant::now() >= until => {
+            Verdict::Starts(how_far) if instant() >= until => {
                 let message = format!(
                     "job {} is applied and does not run after {} s: {how_far}; it goes on by itself: look with `forebay \
                      job get {0}`",
