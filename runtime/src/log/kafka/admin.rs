@@ -124,20 +124,34 @@ impl Admin {
         self.handle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many brokers there are; the first question to a cluster.
+    /// How many brokers there are; the first question to a cluster. One that is coming up names none and is asked again.
+    ///
+    /// This asks for plain metadata: librdkafka 2.12 ends the process where the answer to a description of the cluster
+    /// names no broker (`rd_kafka_admin_response_parse` asserts that a failed answer has a code).
     pub fn brokers(&self, doing: &str) -> Result<usize, Error> {
-        let answer = self.call(Op::RD_KAFKA_ADMIN_OP_DESCRIBECLUSTER, doing, |rk, options, queue| {
-            // SAFETY: all three live as long as the call.
-            unsafe { sys::rd_kafka_DescribeCluster(rk, options, queue) };
-        })?;
-        let mut count = 0;
-        // SAFETY: the event is of this kind: its request was.
-        unsafe {
-            let result = sys::rd_kafka_event_DescribeCluster_result(answer.0);
-            sys::rd_kafka_DescribeCluster_result_nodes(result, &raw mut count);
+        let deadline = crate::env::instant() + PATIENCE;
+        let mut patience = LOOK;
+        loop {
+            let client = self.client();
+            let answer = client.brokers(patience);
+            self.heard(&client, answer.is_err_and(is_silence));
+            let code = match answer {
+                Ok(count) if count > 0 => {
+                    self.is_connecting.store(false, Ordering::Relaxed);
+                    return Ok(count);
+                }
+                Ok(_) => Code::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE,
+                Err(code) => code,
+            };
+            client.serve(LOOK);
+            if let Some((code, why)) = client.events.refused() {
+                return Err(error(doing, code, &client.events.explain(why), None));
+            }
+            if crate::env::instant() >= deadline {
+                return Err(self.error(doing, code, None));
+            }
+            patience = (patience * 2).min(SHORT_PATIENCE);
         }
-        self.is_connecting.store(false, Ordering::Relaxed);
-        Ok(count)
     }
 
     /// The names of all topics but Kafka's own.
@@ -162,6 +176,9 @@ impl Admin {
 
     /// Those of the topics that exist.
     pub fn describe(&self, topics: &[&str]) -> Result<Vec<Described>, Error> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
         let names = topics.iter().map(|topic| cstring(topic)).collect::<Result<Vec<_>, _>>()?;
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         // SAFETY: librdkafka copies the names; the collection is destroyed after the request was made of it.

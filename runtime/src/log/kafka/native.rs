@@ -250,6 +250,25 @@ impl Client {
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
     }
 
+    /// How many brokers the cluster names at the moment.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub fn brokers(&self, patience: Duration) -> Result<usize, Code> {
+        let mut metadata = ptr::null();
+        // SAFETY: living client; the answer is given back once, after its number was copied.
+        unsafe {
+            match sys::rd_kafka_metadata(self.rk, 0, ptr::null_mut(), &raw mut metadata, millis(patience)) {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    let count = (*metadata).broker_cnt;
+                    sys::rd_kafka_metadata_destroy(metadata);
+                    Ok(usize::try_from(count).unwrap_or(0))
+                }
+                code => Err(code),
+            }
+        }
+    }
+
     /// Has a producer keep to itself what it is given for these partitions, or a consumer read nothing of them.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod conform;
 mod leaders;
 mod security;
 mod stalls;
+mod starting;
 mod transactions;
 
 use std::sync::Arc;
