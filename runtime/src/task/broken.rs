@@ -6,8 +6,7 @@ use super::plan::TaskPlan;
 use super::session::{Firing, Intake, OpenEpoch, Session};
 use super::{Error, recovery};
 use crate::checkpoint::Header;
-use crate::log::{GroupPosition, Isolation, Log};
-use crate::model::NextOffset;
+use crate::log::{GroupPosition, Isolation};
 
 /// [`crate::env::Bug::ApplyBeforeCommit`].
 pub(super) fn apply_before_commit(session: &mut Session<'_>, header: &Header, hash: [u8; 32]) -> Result<(), Error> {
@@ -57,42 +56,5 @@ pub(super) fn mirror_open_positions(session: &Session<'_>) -> Result<(), Error> 
         partition: input.partition,
         next: input.next,
     });
-    Ok(session.context.log.mirror(&group(plan), &positions.collect::<Vec<_>>())?)
-}
-
-/// [`crate::env::Bug::PositionsFromGroup`]: puts the group's positions in place of the header's.
-pub(super) fn positions_from_group(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
-    for source in &plan.sources {
-        let of_group = log.group_positions(&group(plan), &source.topic.name)?;
-        for input in header.inputs.iter_mut().filter(|input| input.source == source.id) {
-            let found = of_group.get(input.partition as usize).copied().flatten();
-            input.next_offset = found.unwrap_or(input.next_offset);
-        }
-    }
-    Ok(())
-}
-
-fn group(plan: &TaskPlan) -> String {
-    format!("forebay.{}", plan.job.name)
-}
-
-/// [`crate::env::Bug::ResolveStartTwice`]: where nothing was read yet, the end of now takes the place of the start.
-pub(super) fn resolve_start_again(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
-    for source in &plan.sources {
-        for (&partition, &start) in source.partitions.iter().zip(&source.start) {
-            let end = log.end_offset(&source.topic.name, partition, Isolation::ReadUncommitted)?;
-            let of = |input: &&mut crate::checkpoint::InputPosition| {
-                input.source == source.id && input.partition == partition && input.next_offset == start
-            };
-            header.inputs.iter_mut().filter(of).for_each(|input| input.next_offset = NextOffset(end));
-        }
-    }
-    Ok(())
-}
-
-/// [`crate::env::Bug::StartWithoutHeader`].
-pub(super) fn start_over(plan: &TaskPlan) -> Result<super::session::Head, Error> {
-    let header = recovery::header_zero(plan);
-    let hash = header.hash().map_err(|source| Error::Encode { epoch: 0, source })?;
-    Ok(super::session::Head { header, hash, offset: 0 })
+    Ok(session.context.log.mirror(&recovery::group(plan), &positions.collect::<Vec<_>>())?)
 }

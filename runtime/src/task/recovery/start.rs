@@ -1,0 +1,94 @@
+//! The first header of a task: where it begins, resolved once and committed.
+//!
+//! Owns what a header says that no epoch has changed yet. Never takes a task with headers back to its start.
+
+use crate::checkpoint::{self, Header, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion, TaskIdentity};
+use crate::env::failpoint;
+use crate::log::{CommitOutcome, Log};
+use crate::model::{BEFORE_ALL_TIME, Digest, Uid};
+use crate::task::plan::{ModuleRef, TaskPlan};
+use crate::task::{Error, changelog};
+
+/// Commits header 0: where the task starts, resolved once. Does nothing where the task has headers.
+///
+/// # Errors
+/// Those of the log; [`Error::Indefinite`] where the caller must try again.
+pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
+    let mut writer = log.writer(&plan.transactional_id())?;
+    let mut found = false;
+    let start = log.start_offset(&plan.changelog.name, plan.task as i32)?;
+    changelog::read_to_end(log, plan, start, |_, _| {
+        found = true;
+        Ok(())
+    })?;
+    if found {
+        return Ok(());
+    }
+    failpoint("deploy-before-header");
+    let header = header_zero(plan);
+    let chunks = checkpoint::encode_delta(
+        &header,
+        &Default::default(),
+        &Default::default(),
+        changelog::chunk_bytes(&plan.changelog),
+    )
+    .map_err(|source| Error::Encode { epoch: 0, source })?;
+    writer.begin()?;
+    changelog::append(writer.as_mut(), &plan.changelog, plan.task, &chunks)?;
+    let outcome = writer.commit()?;
+    failpoint("deploy-after-header");
+    match outcome {
+        CommitOutcome::Committed => Ok(()),
+        CommitOutcome::Indefinite(source) => Err(Error::Indefinite { epoch: 0, source }),
+    }
+}
+
+pub(in crate::task) fn header_zero(plan: &TaskPlan) -> Header {
+    let inputs = plan.sources.iter().flat_map(|source| {
+        source.partitions.iter().zip(&source.start).map(|(&partition, &next)| InputPosition {
+            source: source.id.clone(),
+            topic: source.topic.id,
+            partition,
+            next_offset: next,
+            leader_epoch: None,
+            watermark: BEFORE_ALL_TIME,
+            idle: false,
+            upstream: Vec::new(),
+        })
+    });
+    Header {
+        kind: HeaderKind::Start,
+        task: identity(plan),
+        owner: Owner { session: Uid::random(), claim: 0, generation: 0 },
+        epoch: 0,
+        previous: [0; 32],
+        inputs: inputs.collect(),
+        watermark: BEFORE_ALL_TIME,
+        processing_time: BEFORE_ALL_TIME,
+        base: None,
+        swap: None,
+        operators: plan.operators.iter().map(|op| operator_version(&op.id, &op.module, None)).collect(),
+    }
+}
+
+/// Whose headers the changelog partition holds.
+pub(super) fn identity(plan: &TaskPlan) -> TaskIdentity {
+    TaskIdentity {
+        job: plan.job.uid,
+        incarnation: plan.job.incarnation,
+        stage: plan.stage.clone(),
+        task: plan.task,
+        parallelism: plan.parallelism,
+    }
+}
+
+/// What a header says of the module that an operator runs.
+pub(in crate::task) fn operator_version(id: &str, module: &ModuleRef, migrator: Option<Digest>) -> OperatorVersion {
+    let states = module.description().states.iter();
+    OperatorVersion {
+        id: id.to_owned(),
+        module: module.digest,
+        migrator,
+        states: states.map(|s| StateVersion { name: s.name.clone(), version: s.version }).collect(),
+    }
+}
