@@ -10,80 +10,107 @@ use super::Error;
 use super::plan::{TaskPlan, TopicRef};
 use crate::checkpoint::{self, Assembler, Delta};
 use crate::env::{Bug, bug};
+use crate::log::read::{Patience, Polled, Stretch};
 use crate::log::{Assignment, Budget, Isolation, Log, Writer};
 use crate::model::PartitionBatch;
 
-const READ_BUDGET: Budget = Budget { max_records: 4_096, max_bytes: 8 << 20 };
 /// A poll may bring nothing before the end: a marker that is on its way holds it back. So many polls of this length
 /// without a step forward, and the caller is given another try.
-const READ_WAIT: Duration = Duration::from_secs(1);
-const EMPTY_POLLS_MAX: u32 = 30;
+const PATIENCE: Patience = Patience {
+    budget: Budget { max_records: 4_096, max_bytes: 8 << 20 },
+    poll_wait: Duration::from_secs(1),
+    empty_polls_max: 30,
+};
 /// Room that a chunk leaves below the topic's record limit.
 const CHUNK_MARGIN: u32 = 4_096;
 
 /// Calls `visit` with every complete delta from `from` to the end of the task's partition, and with the
-/// offset of its first chunk. Returns the end.
+/// offset of its first chunk.
 pub fn read_to_end(
     log: &dyn Log,
     plan: &TaskPlan,
     from: i64,
-    visit: impl FnMut(i64, Delta) -> Result<(), Error>,
-) -> Result<i64, Error> {
-    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadUncommitted)?;
-    read_to(log, plan, from, end, visit)
-}
-
-/// The same up to what is committed now. For those who do not own the task: whoever does may have an epoch open.
-pub fn read_to_stable_end(
-    log: &dyn Log,
-    plan: &TaskPlan,
-    from: i64,
-    visit: impl FnMut(i64, Delta) -> Result<(), Error>,
-) -> Result<i64, Error> {
-    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadCommitted)?;
-    read_to(log, plan, from, end, visit)
-}
-
-fn read_to(
-    log: &dyn Log,
-    plan: &TaskPlan,
-    from: i64,
-    end: i64,
     mut visit: impl FnMut(i64, Delta) -> Result<(), Error>,
-) -> Result<i64, Error> {
-    let topic = &plan.changelog;
-    let partition = plan.task as i32;
-    let mut reader = log.reader(Isolation::ReadCommitted)?;
-    // Breaks: offsets count only in the topic that they are of.
-    let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
-    reader.assign(&[Assignment::new(&topic.name, id, partition, from)])?;
-    let mut assembler = Assembler::default();
-    let mut batch = PartitionBatch::default();
-    let (mut first_chunk, mut reached, mut empty) = (from, from, 0);
-    while reached < end {
-        let polled = reader.poll(READ_BUDGET, READ_WAIT, &mut batch)?;
-        let position = reader.position(&topic.name, partition).unwrap_or(from);
-        empty = if position > reached { 0 } else { empty + 1 };
-        reached = position;
-        if empty == EMPTY_POLLS_MAX {
-            return Err(stuck(log, plan, end, reached));
-        }
-        // Breaks: read on until the position has reached the end that was asked for.
-        if !polled && bug(Bug::ReadToFirstEnd) {
-            break;
-        }
-        for i in 0..batch.len() {
-            let chunk = batch.values.bytes(i);
-            if Assembler::starts(chunk) {
-                first_chunk = batch.offsets[i];
+) -> Result<(), Error> {
+    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadUncommitted)?;
+    let mut deltas = Deltas::open(log, plan, from, end)?;
+    while let Some((offset, delta)) = deltas.next()? {
+        visit(offset, delta)?;
+    }
+    Ok(())
+}
+
+/// The last complete delta from `from` to what is committed now, and where it begins. For those who do not own the task:
+/// whoever does may have an epoch open.
+pub fn last_committed(log: &dyn Log, plan: &TaskPlan, from: i64) -> Result<Option<(i64, Delta)>, Error> {
+    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadCommitted)?;
+    let mut deltas = Deltas::open(log, plan, from, end)?;
+    let mut last = None;
+    while let Some(found) = deltas.next()? {
+        last = Some(found);
+    }
+    Ok(last)
+}
+
+/// The complete deltas of a stretch of the task's partition, one after the other: no more than one poll's records and
+/// one delta are in memory, however long the stretch is.
+pub struct Deltas<'a> {
+    log: &'a dyn Log,
+    plan: &'a TaskPlan,
+    /// None: it was read to its end.
+    stretch: Option<Stretch>,
+    assembler: Assembler,
+    batch: PartitionBatch,
+    /// The next record of `batch` to look at.
+    next: usize,
+    /// Offset of the chunk that began the delta which is being put together.
+    first_chunk: i64,
+}
+
+impl<'a> Deltas<'a> {
+    pub fn open(log: &'a dyn Log, plan: &'a TaskPlan, from: i64, end: i64) -> Result<Self, Error> {
+        let topic = &plan.changelog;
+        // Breaks: offsets count only in the topic that they are of.
+        let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
+        let at = Assignment::new(&topic.name, id, plan.task as i32, from);
+        Ok(Self {
+            log,
+            plan,
+            stretch: Some(Stretch::open(log, at, end, PATIENCE)?),
+            assembler: Assembler::default(),
+            batch: PartitionBatch::default(),
+            next: 0,
+            first_chunk: from,
+        })
+    }
+
+    /// The next delta and the offset of its first chunk; none at the end.
+    pub fn next(&mut self) -> Result<Option<(i64, Delta)>, Error> {
+        loop {
+            while self.next < self.batch.len() {
+                let (chunk, offset) = (self.batch.values.bytes(self.next), self.batch.offsets[self.next]);
+                self.next += 1;
+                if Assembler::starts(chunk) {
+                    self.first_chunk = offset;
+                }
+                let delta = self.assembler.push(chunk);
+                if let Some(delta) = delta.map_err(|e| error(&self.plan.changelog, self.plan.task, offset, e))? {
+                    return Ok(Some((self.first_chunk, delta)));
+                }
             }
-            let delta = assembler.push(chunk).map_err(|source| error(topic, plan.task, batch.offsets[i], source))?;
-            if let Some(delta) = delta {
-                visit(first_chunk, delta)?;
+            self.batch.clear();
+            self.next = 0;
+            let Some(stretch) = &mut self.stretch else { return Ok(None) };
+            match stretch.poll(&mut self.batch)? {
+                Polled::Records => {}
+                // Breaks: read on until the position has reached the end that was asked for.
+                Polled::Nothing if bug(Bug::ReadToFirstEnd) => self.stretch = None,
+                Polled::Nothing => {}
+                Polled::End => self.stretch = None,
+                Polled::Stuck => return Err(stuck(self.log, self.plan, stretch.end(), stretch.reached())),
             }
         }
     }
-    Ok(end)
 }
 
 /// Why nothing came, as far as the log says.
@@ -94,8 +121,7 @@ fn stuck(log: &dyn Log, plan: &TaskPlan, end: i64, reached: i64) -> Error {
         Ok(_) => "nothing holds it back: the cluster is slow, or the way to it",
         Err(_) => "the cluster does not say why",
     };
-    let seconds = u64::from(EMPTY_POLLS_MAX) * READ_WAIT.as_secs();
-    Error::ChangelogStuck { topic, partition, end, reached, seconds, why }
+    Error::ChangelogStuck { topic, partition, end, reached, seconds: PATIENCE.seconds(), why }
 }
 
 pub fn error(topic: &TopicRef, task: u32, offset: i64, source: checkpoint::Error) -> Error {

@@ -4,11 +4,14 @@
 //! changelog to its end, then a claim; only then is anything read from the inputs. The changelog is
 //! the truth; the local store is used only where exactly the header that it names stands in the chain.
 //!
-//! Read [`takeover`] first, then [`replay`] and [`build`]; [`start`] is for a task that never ran.
+//! Read [`takeover`] first, then the three acts in their order: [`scan`] looks, [`foundation`] decides, [`replay`] does.
+//! [`build`] makes a session of what they found; [`start`] is for a task that never ran.
 
 mod broken;
 mod build;
+mod foundation;
 mod replay;
+mod scan;
 mod start;
 mod takeover;
 
@@ -21,20 +24,22 @@ pub use start::deploy;
 pub(super) use start::operator_version;
 
 use build::{build_chain, check_inputs, modules_of, position};
-use replay::{open_store, restore};
+use foundation::{Foundation, Stop};
+use replay::{Store, open_store};
 use takeover::{beside, check_topics};
 
 use super::context::TaskContext;
 use super::inputs::{self, Inputs};
 use super::outlets::Outlets;
 use super::plan::TaskPlan;
-use super::session::{Firing, Intake, OpenEpoch, Session};
+use super::session::{Firing, Head, Intake, OpenEpoch, Session};
 use super::swap::Swaps;
 use super::{Error, changelog};
 use crate::checkpoint::HeaderKind;
 use crate::env::{Bug, bug, failpoint};
 use crate::log::{Isolation, Log};
 use crate::model::{BEFORE_ALL_TIME, Uid};
+use crate::state::TaskState;
 use crate::watermark::TaskWatermark;
 
 /// No target has this generation: a new session looks at it at once.
@@ -45,13 +50,10 @@ const NEVER_HEARD: u64 = u64::MAX;
 /// # Errors
 /// Those of the log; [`Error::ChangelogLost`] where there is none.
 pub(super) fn last_owner(plan: &TaskPlan, log: &dyn Log, known: i64) -> Result<(u64, Uid), Error> {
-    let mut last = None;
-    changelog::read_to_stable_end(log, plan, known, |_, delta| {
-        last = Some((delta.header.epoch, delta.header.owner.session));
-        Ok(())
-    })?;
     let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
-    last.ok_or(Error::ChangelogLost { topic, partition, stored: 0, last: 0 })
+    let last = changelog::last_committed(log, plan, known)?;
+    let (_, delta) = last.ok_or(Error::ChangelogLost { topic, partition, stored: 0, last: 0 })?;
+    Ok((delta.header.epoch, delta.header.owner.session))
 }
 
 impl<'a> Session<'a> {
@@ -152,5 +154,29 @@ impl<'a> Session<'a> {
             status.modules = self.module_status();
             status.trial = None;
         });
+    }
+}
+
+/// State and last header. Whoever calls owns the task.
+fn restore(plan: &TaskPlan, log: &dyn Log, (state, marker): Store) -> Result<(TaskState, Head), Error> {
+    failpoint("recovery-store-opened");
+    let scan = scan::scan(plan, log, marker)?;
+    let foundation = match foundation::choose(&scan.facts) {
+        // Breaks: a store ahead of the changelog means that the changelog lost data, and is a stop.
+        Err(Stop::Lost { store, .. } | Stop::Gap { store }) if bug(Bug::IgnoreLostTail) => {
+            Foundation::ChangelogInPlaceOf(store)
+        }
+        chosen => chosen.map_err(|stop| explain(plan, stop))?,
+    };
+    replay::replay(plan, log, state, foundation, scan)
+}
+
+fn explain(plan: &TaskPlan, stop: Stop) -> Error {
+    let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
+    match stop {
+        Stop::Lost { store, last } => {
+            Error::ChangelogLost { topic, partition, stored: store.epoch, last: last.unwrap_or(0) }
+        }
+        Stop::Gap { store } => Error::ChangelogLost { topic, partition, stored: store.epoch, last: 0 },
     }
 }
