@@ -10,6 +10,7 @@ pub mod bugs;
 pub mod course;
 pub mod feed;
 pub mod ground;
+pub mod idle;
 pub mod judge;
 pub mod proxy;
 pub mod scenario;

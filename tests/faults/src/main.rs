@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use faults::bugs::{self, Outcome};
 use faults::course::{self, Report, Tier};
 use faults::ground::Ground;
+use faults::idle;
 use faults::judge::Verdict;
 use faults::scenario::Scenario;
 
@@ -34,6 +35,12 @@ struct Arguments {
     /// --workspace --bin forebay-seeded --features forebay/seeded-bugs`.
     #[arg(long)]
     bugs: bool,
+    /// In place of any harm, say what so many jobs cost that have nothing to do.
+    #[arg(long, value_name = "JOBS")]
+    idle: Option<u32>,
+    /// With `--idle`: all jobs read one topic.
+    #[arg(long, requires = "idle")]
+    one_input: bool,
     /// Name the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -69,6 +76,15 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("start the program: {error}")),
     };
+    if let Some(jobs) = arguments.idle {
+        return match runtime.block_on(idle::measure(idle::Settings { jobs, is_shared: arguments.one_input })) {
+            Ok(found) => {
+                println!("{found}");
+                ExitCode::SUCCESS
+            }
+            Err(why) => fail(&why),
+        };
+    }
     let work = async { if arguments.bugs { prove(&arguments).await } else { harm(&arguments).await } };
     match runtime.block_on(work) {
         Ok(true) => ExitCode::SUCCESS,

@@ -154,6 +154,11 @@ impl Server {
         self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
+    /// The id of the process; none where it does not run.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     pub fn is_started(&self) -> bool {
         self.child.is_some()
     }

@@ -2,6 +2,7 @@
 //!
 //! A client holds a partition once: a second reader of the same partition is given another client. What a reader has
 //! of a partition is a [`Lease`]: a queue of its own, filled from exactly the offset asked for, until it is dropped.
+//! Partitions that have been quiet for long are read by clients of their own, which ask less often ([`Pace`]).
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
@@ -13,7 +14,7 @@ use rdkafka::bindings as sys;
 
 use super::admin::{error, same_id};
 use super::native::{Client, Failure, PartitionList, Role, cstring};
-use super::profile::Cluster;
+use super::profile::{Cluster, Pace};
 use crate::log::{Assignment, Error, Isolation};
 use crate::model::{PartitionId, TopicId};
 
@@ -21,6 +22,9 @@ use crate::model::{PartitionId, TopicId};
 const METADATA_PATIENCE: Duration = Duration::from_secs(5);
 /// What a client was told of leaders counts for so long; later it is told anew where a partition is taken up.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// A client by which nobody reads is closed after this.
+const KEPT: Duration = Duration::from_secs(15);
 
 type Held = (String, PartitionId);
 
@@ -32,7 +36,10 @@ pub struct Consumers {
 pub struct Consumer {
     pub client: Client,
     isolation: Isolation,
+    pace: Pace,
     held: Mutex<HashSet<Held>>,
+    /// When a place with it was last taken or given back.
+    used: Mutex<Instant>,
     /// Topics whose leaders the client has been told of, and when.
     known: Mutex<HashMap<String, Instant>>,
     /// It no longer brought what the log has. Whoever still reads by it may go on as long as it does.
@@ -71,14 +78,14 @@ impl Consumers {
 
     /// Starts reading at the assignment's offset.
     pub fn lease(&self, at: &Assignment, isolation: Isolation, wake: &Arc<Wake>) -> Result<Lease, Error> {
-        let place = self.place((&at.topic, at.partition), isolation)?;
+        let place = self.place((&at.topic, at.partition), isolation, Pace::Prompt)?;
         place.consumer.look_up(&at.topic);
         Lease::begin(place, wake, at.offset, at.leader_epoch)
     }
 
     /// Has a client connect and learn who leads the topics, before anything is read.
     pub fn look_up(&self, topics: &[&str], isolation: Isolation) {
-        match self.place(("", -1), isolation) {
+        match self.place(("", -1), isolation, Pace::Prompt) {
             Ok(place) => {
                 let consumer = Arc::clone(&place.consumer);
                 // Another one who looks meanwhile is to find the same client free.
@@ -100,9 +107,28 @@ impl Consumers {
             from.is_given_up.store(true, Ordering::Release);
             self.clients().retain(|client| !Arc::ptr_eq(client, from));
         }
-        let place = self.place((topic, partition), isolation)?;
+        self.place_at((topic, partition), isolation, Pace::Prompt)
+    }
+
+    /// A place with a client of that pace, which has been told who leads the topic.
+    pub fn place_at(
+        &self,
+        (topic, partition): (&str, PartitionId),
+        isolation: Isolation,
+        pace: Pace,
+    ) -> Result<Place, Error> {
+        let place = self.place((topic, partition), isolation, pace)?;
         place.consumer.look_up(topic);
         Ok(place)
+    }
+
+    /// Closes the clients that nobody has read by for a while, but the first of each kind: it is asked for again soon.
+    pub fn close_unused(&self) {
+        let mut kinds = HashSet::new();
+        self.clients().retain(|client| {
+            let is_first = kinds.insert((client.isolation == Isolation::ReadCommitted, client.pace == Pace::Resting));
+            is_first || !client.held().is_empty() || client.unused_for() < KEPT
+        });
     }
 
     fn clients(&self) -> MutexGuard<'_, Vec<Arc<Consumer>>> {
@@ -110,20 +136,24 @@ impl Consumers {
     }
 
     /// A place with a client that does not hold the partition yet.
-    fn place(&self, (topic, partition): (&str, PartitionId), isolation: Isolation) -> Result<Place, Error> {
+    fn place(&self, (topic, partition): (&str, PartitionId), isolation: Isolation, pace: Pace) -> Result<Place, Error> {
         let held = (topic.to_owned(), partition);
         let mut clients = self.clients();
-        let free = clients.iter().find(|c| c.isolation == isolation && c.held().insert(held.clone()));
+        let mut fitting = clients.iter().filter(|client| client.isolation == isolation && client.pace == pace);
+        let free = fitting.find(|client| client.held().insert(held.clone()));
         if let Some(free) = free {
+            free.touch();
             return Ok(Place { consumer: Arc::clone(free), held });
         }
-        let client = Client::new(Role::Consumer, &self.cluster.reader(isolation), None)?;
+        let client = Client::new(Role::Consumer, &self.cluster.reader(isolation, pace), None)?;
         // SAFETY: a living consumer. Its errors then wait in one queue, which `serve` empties.
         unsafe { sys::rd_kafka_poll_set_consumer(client.rk()) };
         let consumer = Arc::new(Consumer {
             client,
             isolation,
+            pace,
             held: Mutex::new(HashSet::from([held.clone()])),
+            used: Mutex::new(crate::env::instant()),
             known: Mutex::default(),
             is_given_up: AtomicBool::new(false),
         });
@@ -133,6 +163,10 @@ impl Consumers {
 }
 
 impl Consumer {
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     pub fn is_given_up(&self) -> bool {
         self.is_given_up.load(Ordering::Acquire)
     }
@@ -140,6 +174,14 @@ impl Consumer {
     /// Whether the client has told that a topic has this id: it tells the first that it learns, and each change.
     pub fn has_told(&self, topic: &str, id: TopicId) -> bool {
         self.client.events.topic_id(topic).is_some_and(|text| same_id(id, &text))
+    }
+
+    fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = crate::env::instant();
+    }
+
+    fn unused_for(&self) -> Duration {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     fn held(&self) -> MutexGuard<'_, HashSet<Held>> {
@@ -165,6 +207,7 @@ impl Consumer {
 impl Drop for Place {
     fn drop(&mut self) {
         self.consumer.held().remove(&self.held);
+        self.consumer.touch();
     }
 }
 
@@ -301,7 +344,7 @@ mod tests {
     fn a_partition_is_given_back_while_its_client_waits_for_an_answer() {
         let (_listener, consumers) = silent();
         let lease = |topic: &str| {
-            let place = consumers.place((topic, 0), Isolation::ReadCommitted).unwrap();
+            let place = consumers.place((topic, 0), Isolation::ReadCommitted, Pace::Prompt).unwrap();
             Lease::begin(place, &Arc::default(), 0, None).unwrap()
         };
         let (first, second) = (lease("a"), lease("b"));
@@ -325,13 +368,13 @@ mod tests {
     fn a_client_that_was_given_up_is_lent_to_nobody_and_goes_with_its_last_reader() {
         let (_listener, consumers) = silent();
         let isolation = Isolation::ReadCommitted;
-        let lost = consumers.place(("a", 0), isolation).unwrap();
-        let still_there = consumers.place(("a", 1), isolation).unwrap();
+        let lost = consumers.place(("a", 0), isolation, Pace::Prompt).unwrap();
+        let still_there = consumers.place(("a", 1), isolation, Pace::Prompt).unwrap();
         let from = Arc::clone(&lost.consumer);
         assert!(Arc::ptr_eq(&from, &still_there.consumer));
         let found = consumers.place_elsewhere(("a", 0), isolation, Some(&from)).unwrap();
         assert!(!Arc::ptr_eq(&from, &found.consumer) && from.is_given_up() && !found.consumer.is_given_up());
-        let next = consumers.place(("b", 0), isolation).unwrap();
+        let next = consumers.place(("b", 0), isolation, Pace::Prompt).unwrap();
         assert!(Arc::ptr_eq(&next.consumer, &found.consumer));
         drop((lost, still_there));
         assert_eq!(Arc::strong_count(&from), 1);

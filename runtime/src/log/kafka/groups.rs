@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the client is heard while an answer is waited for, at first.
 const LOOK: Duration = Duration::from_millis(100);
-/// A client without use is closed after this.
-const KEPT: Duration = Duration::from_secs(2 * 3_600);
+/// A client without use is closed after this: it costs five threads, and a job that rests writes once an hour.
+const KEPT: Duration = Duration::from_secs(15);
 
 pub struct Groups {
     cluster: Arc<Cluster>,
@@ -92,9 +92,20 @@ impl Groups {
         Ok(found.iter().map(|element| (element.offset >= 0).then_some(NextOffset(element.offset))).collect())
     }
 
-    fn writer(&self, name: &str) -> Result<Arc<Group>, Error> {
+    /// Closes the clients of groups to which nothing was written for a while.
+    pub fn close_unused(&self) {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         writers.retain(|_, writing| writing.used.elapsed() < KEPT);
+    }
+
+    /// How many groups have a client at the moment.
+    #[cfg(test)]
+    pub fn clients(&self) -> usize {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn writer(&self, name: &str) -> Result<Arc<Group>, Error> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writing) = writers.get_mut(name) {
             writing.used = crate::env::instant();
             return Ok(Arc::clone(&writing.group));

@@ -116,10 +116,28 @@ const CONSUMER: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"),
     ("fetch.error.backoff.ms", "50"),
     ("queued.max.messages.kbytes", "32768"),
-    // That a partition is read to its end is told by the answer behind the one with its last record, which comes
-    // after this where nothing more is written: whoever reads a topic to its end waits so long.
-    ("fetch.wait.max.ms", "50"),
 ];
+
+/// How soon a client that reads hears that there is nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// At once: somebody reads to the end and waits for it.
+    Prompt,
+    /// Seldom: what it reads has been quiet for long. Something new is told as soon as ever.
+    Resting,
+}
+
+impl Pace {
+    /// That a partition is read to its end is told by the answer behind the one with its last record, which comes
+    /// after this where nothing more is written. Each answer names every partition, so many that rest would cost client
+    /// and brokers much at the shorter wait. From a second on librdkafka lets a request block others.
+    fn fetch_wait_ms(self) -> &'static str {
+        match self {
+            Pace::Prompt => "50",
+            Pace::Resting => "950",
+        }
+    }
+}
 
 const PRODUCER: &[(&str, &str)] = &[
     // Output is to be seen under `read_uncommitted` as soon as it is computed.
@@ -214,7 +232,7 @@ impl Cluster {
         self.settings(&[], &[], &[])
     }
 
-    pub fn reader(&self, isolation: Isolation) -> Vec<(String, String)> {
+    pub fn reader(&self, isolation: Isolation, pace: Pace) -> Vec<(String, String)> {
         let isolation = match isolation {
             Isolation::ReadCommitted => "read_committed",
             Isolation::ReadUncommitted => "read_uncommitted",
@@ -229,7 +247,8 @@ impl Cluster {
             ("enable.partition.eof", "true"),
             ("allow.auto.create.topics", "false"),
         ];
-        self.settings(CONSUMER, &self.consumer, &ours)
+        let defaults = [CONSUMER, &[("fetch.wait.max.ms", pace.fetch_wait_ms())]].concat();
+        self.settings(&defaults, &self.consumer, &ours)
     }
 
     /// For the client of a consumer group without members.
@@ -298,7 +317,7 @@ mod tests {
         );
         let profile = Profile::parse(&yaml).unwrap();
         assert!(!format!("{profile:?}").contains("SASL_SSL"), "{profile:?}");
-        let settings = profile.resolve().unwrap().reader(Isolation::ReadCommitted);
+        let settings = profile.resolve().unwrap().reader(Isolation::ReadCommitted, Pace::Prompt);
         let last = |name: &str| settings.iter().rfind(|(n, _)| n == name).map(|(_, value)| value.as_str());
         assert_eq!(last("sasl.password"), Some("hunter2"));
         assert_eq!(last("retry.backoff.ms"), Some("7"));
@@ -318,7 +337,8 @@ mod tests {
                 (Role::Producer, cluster.writer(Some("id"))),
                 (Role::Producer, cluster.writer(None)),
                 (Role::Producer, cluster.admin()),
-                (Role::Consumer, cluster.reader(isolation)),
+                (Role::Consumer, cluster.reader(isolation, Pace::Prompt)),
+                (Role::Consumer, cluster.reader(isolation, Pace::Resting)),
                 (Role::Consumer, cluster.group("group")),
             ];
             for (role, settings) in all {

@@ -15,7 +15,7 @@ use rdkafka::bindings as sys;
 
 use super::Shared;
 use super::admin::{self, OffsetOf};
-use super::consumers::{Consumer, Lease, Wake};
+use super::consumers::{Consumer, Lease, Place, Wake};
 use super::native::{self, Code};
 use super::stalls::{Watched, Word};
 use crate::log::{Assignment, Budget, Error, Isolation, Reader};
@@ -23,6 +23,9 @@ use crate::model::{PartitionBatch, PartitionId, TopicId};
 
 /// Messages taken from a queue at once.
 const TAKEN_MAX: usize = 1_024;
+/// Who waits for longer than this looks meanwhile, though nothing woke it: whoever watches sees by that that it is
+/// neither busy nor paused, and leaves what it has to say.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub struct KafkaReader {
     shared: Arc<Shared>,
@@ -174,7 +177,8 @@ impl Reader for KafkaReader {
                     heard = Some(consumer);
                 }
             }
-            if !self.wake.wait(seen, deadline) {
+            let now = crate::env::instant();
+            if !self.wake.wait(seen, deadline.min(now + LOOK_EVERY)) && crate::env::instant() >= deadline {
                 return Ok(false);
             }
         }
@@ -228,13 +232,19 @@ impl Cursor {
             None => Ok(()),
             Some(Word::Check) => shared.check_topic(&self.topic, self.id),
             Some(Word::Move(place)) => {
-                // What waits in the old queue is brought again, what was taken from it is not.
-                self.lease = Lease::begin(place, wake, self.watched.next(), self.leader_epoch)?;
-                self.watched.moved(self.lease.consumer());
-                (self.at_end, self.failed, self.changes_seen) = (false, None, 0);
-                Ok(())
+                self.at_end = false;
+                self.read_on_by(place, wake)
             }
+            Some(Word::Change(place)) => self.read_on_by(place, wake),
         }
+    }
+
+    /// What waits in the old queue is brought again, what was taken from it is not.
+    fn read_on_by(&mut self, place: Place, wake: &Arc<Wake>) -> Result<(), Error> {
+        self.lease = Lease::begin(place, wake, self.watched.next(), self.leader_epoch)?;
+        self.watched.moved(self.lease.consumer());
+        (self.failed, self.changes_seen) = (None, 0);
+        Ok(())
     }
 
     fn waiting(&self) -> usize {

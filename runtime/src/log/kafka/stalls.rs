@@ -4,7 +4,7 @@
 //! partition ends where it last heard of it. So what has been quiet is asked for through another client, the one for
 //! questions: where the log goes on and the reader brings nothing, its client is thrown away and another one reads on
 //! from the same offset. Topics that are read are also looked at now and then, lest one that was made again go
-//! unnoticed.
+//! unnoticed. And what has been quiet for long is read by clients that ask seldom, until it is busy again.
 //!
 //! Owns the thread that asks, which never moves a position and never reads a record. Read [`judge`] first.
 
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::admin;
 use super::consumers::{Consumer, Place, Wake};
+use super::profile::Pace;
 use crate::log::{Assignment, Isolation};
 use crate::model::{PartitionId, TopicId};
 
@@ -33,6 +34,12 @@ const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// An answer older than this says nothing of now: the cluster may be away.
 const FRESH: Duration = Duration::from_secs(5);
 const TOPICS_EVERY: Duration = Duration::from_secs(10);
+/// What brought nothing for so long rests.
+const RESTS_AFTER: Duration = Duration::from_secs(10);
+/// What brought something again and again for so long rests no more. A single record now and then is not worth it.
+const BUSY_AFTER: Duration = Duration::from_secs(2);
+/// So many change their pace in one look, lest what stands still wait for them.
+const CHANGES_MAX: usize = 16;
 
 /// What is known of one partition that is read, as ages.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +56,10 @@ pub struct Facts {
     pub renewals: u32,
     /// Its client was given up for the sake of another reader.
     pub is_given_up: bool,
+    /// Its client is one of those that ask seldom.
+    pub rests: bool,
+    /// For how long something came again and again, up to now.
+    pub busy: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,16 +67,18 @@ pub enum Act {
     Wait,
     /// Ask the cluster where the partition ends.
     Ask,
-    /// Have another client read on.
+    /// Have another client read on, since this one is lost.
     Renew,
+    /// Have a client of that pace read on.
+    Change(Pace),
 }
 
 /// What is to be done about a partition. A client is thrown away only on evidence: the cluster answers now, through
 /// another client, that there is more, and the reader has looked in vain after that had been known for a while.
 pub fn judge(facts: &Facts) -> Act {
-    let Facts { quiet, heard, behind, looked, renewals, is_given_up } = *facts;
+    let Facts { quiet, heard, behind, looked, renewals, is_given_up, rests, busy } = *facts;
     if quiet < QUIET {
-        return Act::Wait;
+        return if rests && busy >= BUSY_AFTER { Act::Change(Pace::Prompt) } else { Act::Wait };
     }
     if heard.is_some_and(|heard| heard <= FRESH)
         && let Some(looked) = looked
@@ -74,6 +87,9 @@ pub fn judge(facts: &Facts) -> Act {
         let waited = behind.map(|behind| behind.saturating_sub(looked));
         if waited.is_some_and(|waited| waited >= patience) || (is_given_up && looked < quiet) {
             return Act::Renew;
+        }
+        if !rests && quiet >= RESTS_AFTER && behind.is_none() && looked < QUIET {
+            return Act::Change(Pace::Resting);
         }
     }
     let every = (quiet / 8).clamp(ASK_EVERY, ASK_EVERY_MAX);
@@ -98,6 +114,8 @@ struct Seen {
     /// The offset that the client is to bring next.
     next: i64,
     news: Instant,
+    /// Since then something came at least once a second.
+    busy_since: Instant,
     looked: Option<Instant>,
     heard: Option<Heard>,
     behind: Option<Instant>,
@@ -113,8 +131,10 @@ struct Heard {
 
 /// What the thread has to say to a reader.
 pub enum Word {
-    /// Another client is to bring what comes next.
+    /// Another client is to bring what comes next: the one before is lost.
     Move(Place),
+    /// The same, but the one before is not lost: what it said of the end still holds.
+    Change(Place),
     /// The topic is not what it was: it is to be looked at before anything more is shown.
     Check,
 }
@@ -132,6 +152,7 @@ impl Watched {
                 taken: crate::env::instant(),
                 next: at.offset,
                 news: crate::env::instant(),
+                busy_since: crate::env::instant(),
                 looked: None,
                 heard: None,
                 behind: None,
@@ -149,7 +170,11 @@ impl Watched {
     /// The client has brought everything before `next`.
     pub fn came(&self, next: i64) {
         let mut seen = self.seen();
-        seen.news = crate::env::instant();
+        let now = crate::env::instant();
+        if now.saturating_duration_since(seen.news) >= QUIET {
+            seen.busy_since = now;
+        }
+        seen.news = now;
         if next > seen.next {
             seen.next = next;
             seen.renewals = 0;
@@ -184,7 +209,7 @@ impl Watched {
         let mut seen = self.seen();
         seen.consumer = Arc::downgrade(consumer);
         let now = crate::env::instant();
-        (seen.taken, seen.news, seen.looked, seen.behind) = (now, now, None, None);
+        (seen.taken, seen.news, seen.busy_since, seen.looked, seen.behind) = (now, now, now, None, None);
     }
 
     fn tell(&self, word: Word) {
@@ -204,13 +229,16 @@ impl Watched {
     fn facts(&self, now: Instant) -> Option<Facts> {
         let seen = self.seen();
         let age = |at: Instant| now.saturating_duration_since(at);
+        let consumer = seen.consumer.upgrade();
         seen.word.is_none().then(|| Facts {
             quiet: age(seen.news),
             heard: seen.heard.as_ref().map(|heard| age(heard.at)),
             behind: seen.behind.map(age),
             looked: seen.looked.map(age),
             renewals: seen.renewals,
-            is_given_up: seen.consumer.upgrade().is_some_and(|consumer| consumer.is_given_up()),
+            is_given_up: consumer.as_ref().is_some_and(|consumer| consumer.is_given_up()),
+            rests: consumer.is_some_and(|consumer| consumer.pace() == Pace::Resting),
+            busy: seen.news.saturating_duration_since(seen.busy_since),
         })
     }
 
@@ -278,12 +306,17 @@ fn run(shared: &Weak<Shared>) {
         let acts: Vec<_> = watched.iter().map(|one| one.facts(now).map_or(Act::Wait, |facts| judge(&facts))).collect();
         let which = |act| watched.iter().zip(&acts).filter(move |(_, found)| **found == act).map(|(one, _)| one);
         which(Act::Renew).for_each(|one| renew(&shared, one));
+        for pace in [Pace::Prompt, Pace::Resting] {
+            which(Act::Change(pace)).take(CHANGES_MAX).for_each(|one| change(&shared, one, pace));
+        }
         let asked: Vec<_> = which(Act::Ask).collect();
         for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
             ask(&shared, isolation, asked.iter().filter(|one| one.isolation == isolation));
         }
         if topics_at.elapsed() >= TOPICS_EVERY {
             check_topics(&shared, &watched);
+            shared.consumers.close_unused();
+            shared.groups.close_unused();
             topics_at = crate::env::instant();
         }
     }
@@ -375,6 +408,20 @@ fn renew(shared: &Shared, one: &Watched) {
     }
 }
 
+/// Finds the partition a place with a client of that pace.
+fn change(shared: &Shared, one: &Watched, pace: Pace) {
+    let (topic, partition) = (&one.topic, one.partition);
+    // As in `renew`.
+    if let Err(error) = shared.check_topic(topic, one.id) {
+        tracing::debug!("read {topic}/{partition} with a client of another pace: {error}");
+        return one.tell(Word::Check);
+    }
+    match shared.consumers.place_at((topic, partition), one.isolation, pace) {
+        Ok(place) => one.tell(Word::Change(place)),
+        Err(error) => tracing::debug!("read {topic}/{partition} with a client of another pace: {error}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,6 +437,8 @@ mod tests {
             looked: Some(Duration::ZERO),
             renewals: 0,
             is_given_up: false,
+            rests: false,
+            busy: Duration::ZERO,
         }
     }
 
@@ -405,7 +454,7 @@ mod tests {
 
     #[test]
     fn what_is_quiet_is_asked_for_and_less_often_when_it_has_been_so_for_long() {
-        let idle = Facts { behind: None, ..stalled() };
+        let idle = Facts { behind: None, rests: true, ..stalled() };
         assert_eq!(judge(&Facts { heard: None, ..idle }), Act::Ask);
         assert_eq!(judge(&Facts { heard: Some(SECOND / 2), ..idle }), Act::Wait);
         assert_eq!(judge(&Facts { heard: Some(2 * SECOND), ..idle }), Act::Ask);
@@ -443,5 +492,26 @@ mod tests {
         assert_eq!(judge(&idle), Act::Renew);
         assert_eq!(judge(&Facts { looked: Some(11 * SECOND), ..idle }), Act::Wait, "it has not looked since");
         assert_eq!(judge(&Facts { quiet: SECOND / 2, ..idle }), Act::Wait, "it still brings something");
+    }
+
+    #[test]
+    fn what_is_quiet_for_long_is_read_by_a_client_that_asks_seldom_until_it_is_busy_again() {
+        let quiet = Facts { behind: None, ..stalled() };
+        assert_eq!(judge(&quiet), Act::Change(Pace::Resting));
+        assert_eq!(judge(&Facts { quiet: RESTS_AFTER - QUIET, ..quiet }), Act::Wait);
+        assert_eq!(judge(&Facts { behind: Some(SECOND), ..quiet }), Act::Wait, "something is still to come");
+        assert_eq!(judge(&Facts { heard: Some(20 * SECOND), ..quiet }), Act::Ask, "the cluster says nothing");
+        assert_eq!(judge(&Facts { looked: Some(5 * SECOND), ..quiet }), Act::Wait, "the reader is paused");
+        let resting = Facts { rests: true, ..quiet };
+        assert_eq!(judge(&resting), Act::Wait);
+        assert_eq!(judge(&Facts { quiet: QUIET / 2, busy: SECOND, ..resting }), Act::Wait, "a record now and then");
+        let busy = Facts { quiet: QUIET / 2, busy: BUSY_AFTER, ..resting };
+        assert_eq!(judge(&busy), Act::Change(Pace::Prompt));
+        assert_eq!(judge(&Facts { rests: false, ..busy }), Act::Wait);
+    }
+
+    #[test]
+    fn a_client_that_asks_seldom_is_thrown_away_like_any_other_that_brings_nothing() {
+        assert_eq!(judge(&Facts { rests: true, ..stalled() }), Act::Renew);
     }
 }

@@ -24,10 +24,10 @@ use crate::model::{PartitionBatch, PartitionId};
 /// How long a taking over may take altogether.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
 /// librdkafka waits a fixed 500 ms before it tries again to fence a predecessor that has a transaction open. A new
-/// producer is through sooner, where the old one is gone before its second try: so the first tries are short.
+/// producer is through sooner, where the old one is gone before its second try: so the first try is short. Each later one
+/// is given more time: the cluster may be far away, or busy, or have just lost its coordinator.
 const FIRST_TRY: Duration = Duration::from_millis(70);
-/// So many of them; a cluster that is far away, or has just lost its coordinator, is then given more time at each.
-const SHORT_TRIES: u32 = 8;
+const LONGEST_TRY: Duration = Duration::from_secs(10);
 /// How long the destruction of such a producer is waited for; it must be gone before its second try.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(200);
 const QUEUE_WAIT: Duration = Duration::from_millis(10);
@@ -74,7 +74,6 @@ impl KafkaWriter {
         let deadline = crate::env::instant() + TAKEOVER_PATIENCE;
         let settings = shared.cluster.writer(Some(transactional_id));
         let mut patience = FIRST_TRY;
-        let mut attempts = 0;
         loop {
             let client = Client::new(Role::Producer, &settings, Some(on_delivery))?;
             // SAFETY: a living producer.
@@ -110,10 +109,7 @@ impl KafkaWriter {
             if !client.close(CLOSE_PATIENCE) {
                 tracing::debug!("{}: a producer that was given up is slow to go", doing());
             }
-            attempts += 1;
-            if attempts >= SHORT_TRIES {
-                patience = (patience * 2).min(Duration::from_secs(10));
-            }
+            patience = (patience * 3 / 2).min(LONGEST_TRY);
         }
     }
 

@@ -6,6 +6,7 @@ use kafka_cluster::{Cluster, Options};
 use rand::RngExt;
 
 use super::super::native::PartitionList;
+use super::super::profile::Pace;
 use super::super::reader::KafkaReader;
 use super::*;
 use crate::log::{Assignment, Budget};
@@ -135,6 +136,57 @@ fn a_client_tells_the_id_of_what_it_reads_which_is_how_a_topic_made_again_is_not
         assert!(since.elapsed() < PATIENCE, "the new id is not told");
         std::thread::yield_now();
     }
+}
+
+/// What comes one by one must come once each, whichever client reads meanwhile.
+#[test]
+fn a_quiet_partition_rests_with_clients_that_ask_seldom_and_is_read_on_at_once_when_something_comes() {
+    let Some(log) = connect() else { return };
+    let topic = topic(&log, "resting");
+    let mut reader = reader_of(&log, &topic);
+    produce(&log, &topic, 0);
+    bring(&mut reader, 1);
+    let pace = |reader: &KafkaReader, at| reader.consumer_of(at).pace();
+    let (since, mut batch) = (Instant::now(), PartitionBatch::default());
+    while (0..PARTITIONS as usize).any(|at| pace(&reader, at) == Pace::Prompt) {
+        assert!(since.elapsed() < PATIENCE, "a partition does not rest");
+        assert!(!reader.poll(PLENTY, Duration::from_secs(5), &mut batch).unwrap(), "a record came twice");
+    }
+    assert_eq!(reader.end(&topic.spec.name, 0), Some(1), "the end is still known");
+    produce(&log, &topic, 0);
+    let took = bring(&mut reader, 1);
+    println!("what comes to a resting partition is brought after {took:?}");
+    let mut count = 2;
+    while pace(&reader, 0) == Pace::Resting {
+        assert!(since.elapsed() < PATIENCE, "it rests on");
+        produce(&log, &topic, 0);
+        bring(&mut reader, 1);
+        count += 1;
+    }
+    produce(&log, &topic, 0);
+    bring(&mut reader, 1);
+    assert_eq!(reader.position(&topic.spec.name, 0), Some(count + 1));
+    assert_eq!(pace(&reader, 1), Pace::Resting, "others are left where they are");
+}
+
+#[test]
+fn clients_that_nobody_uses_are_closed() {
+    let Some(log) = connect() else { return };
+    let topic = topic(&log, "unused");
+    let (first, second) = (reader_of(&log, &topic), reader_of(&log, &topic));
+    let (kept, closed) = (Arc::clone(first.consumer_of(0)), Arc::clone(second.consumer_of(0)));
+    assert!(!Arc::ptr_eq(&kept, &closed), "a client holds a partition once");
+    let at = GroupPosition { topic: topic.spec.name.clone(), partition: 0, next: NextOffset(0) };
+    log.mirror("forebay.unused", &[at]).unwrap();
+    assert_eq!(log.shared.groups.clients(), 1);
+    drop(second);
+    let since = Instant::now();
+    while log.shared.groups.clients() > 0 || Arc::strong_count(&closed) > 1 {
+        assert!(since.elapsed() < PATIENCE, "clients that nobody uses are kept");
+        // sleep: what closes them tells nobody
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(Arc::strong_count(&kept) > 1);
 }
 
 /// Several readers by one client, and no mercy: a broker that is silent for longer than its session lasts.
