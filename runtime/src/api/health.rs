@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::control::ControlTopic;
 use super::error::blocking;
 use super::proto::server_server::Server as Service;
 use super::proto::{CheckRequest, CheckResponse, Place};
@@ -31,17 +32,29 @@ pub struct Probe {
     pub transactional_id: String,
     /// The log's own files are in the data directory: then to try it costs nothing.
     pub log_is_local: bool,
+    /// None where the log is local: nobody else can delete it there.
+    pub control: Option<ControlTopic>,
 }
 
 impl Probe {
     /// Tries all of it.
     pub fn look(&self) -> Vec<Place> {
-        vec![self.directory(), self.log()]
+        [self.directory(), self.log()].into_iter().chain(self.control()).collect()
     }
 
     /// What can be tried every few seconds.
     fn look_briefly(&self) -> Vec<Place> {
-        if self.log_is_local { self.look() } else { vec![self.directory()] }
+        if self.log_is_local { self.look() } else { [self.directory()].into_iter().chain(self.control()).collect() }
+    }
+
+    /// A cluster that does not answer says nothing of its topics: tasks wait for it.
+    fn control(&self) -> Option<Place> {
+        let control = self.control.as_ref()?;
+        let found = control.lost().ok().flatten();
+        let error = found.map_or(String::new(), |found| {
+            format!("{found}: no job can be changed, and a restart would not know of any; restore it with its records")
+        });
+        Some(Place { name: format!("control topic {}", control.name()), error, free_bytes: None, total_bytes: None })
     }
 
     fn directory(&self) -> Place {
@@ -132,8 +145,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = Embedded::open(&dir.path().join("log"), Settings::default()).unwrap();
         let data_dir = dir.path().join("data");
-        let probe =
-            Probe { data_dir: data_dir.clone(), log, transactional_id: "forebay.probe".into(), log_is_local: true };
+        let probe = Probe {
+            data_dir: data_dir.clone(),
+            log,
+            transactional_id: "forebay.probe".into(),
+            log_is_local: true,
+            control: None,
+        };
         let errors = |probe: &Probe| probe.look().into_iter().filter_map(|place| trouble(&place)).collect::<Vec<_>>();
         let found = errors(&probe);
         assert_eq!(found.len(), 1, "{found:?}");

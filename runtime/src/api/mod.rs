@@ -5,6 +5,7 @@
 //! threads that may block. Read [`server`] first.
 
 pub mod client;
+mod control;
 mod dead_letters;
 mod error;
 mod health;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
+use super::control::{self, ControlTopic};
 use super::dead_letters::DeadLettersApi;
 use super::health::{self, Probe, ServerApi};
 use super::jobs::JobsApi;
@@ -62,6 +63,8 @@ pub enum Error {
     #[error("serve reflection: {0}")]
     Reflection(String),
     #[error(transparent)]
+    Control(#[from] control::Error),
+    #[error(transparent)]
     Log(#[from] log::Error),
     #[error(transparent)]
     Job(#[from] job::Error),
@@ -78,6 +81,7 @@ impl Error {
             Self::Namespace(_) | Self::Failpoint(_) => Kind::Invalid,
             Self::Io { .. } | Self::Serve(_) | Self::Unreachable { .. } => Kind::Retry,
             Self::Reflection(_) => Kind::Bug,
+            Self::Control(error) => error.kind(),
             Self::Log(error) => error.kind(),
             Self::Job(error) => error.kind(),
             Self::Registry(error) => error.kind(),
@@ -141,13 +145,23 @@ impl Platform {
             cache_dir: data_dir.join("cache"),
             loaded: Loaded::default(),
         };
+        let control = match home {
+            Home::Embedded => None,
+            Home::Cluster { profile, .. } => {
+                let topic = namespace.control_topic();
+                Some(ControlTopic::new(Arc::clone(&log), data_dir, &profile.bootstrap, &topic))
+            }
+        };
+        control.as_ref().map_or(Ok(()), ControlTopic::check)?;
+        let store = Arc::new(Store::open(Arc::clone(&log), &namespace)?);
+        control.as_ref().map_or(Ok(()), ControlTopic::remember)?;
         let probe = Arc::new(Probe {
             data_dir: data_dir.to_owned(),
             log: Arc::clone(&log),
             transactional_id: namespace.probe_transactional_id(),
             log_is_local: matches!(home, Home::Embedded),
+            control,
         });
-        let store = Arc::new(Store::open(Arc::clone(&log), &namespace)?);
         let modules = Arc::new(Modules::new(Box::new(host), Arc::clone(&store), Arc::clone(&clock)));
         let clusters = Clusters::new(Arc::clone(&log), others);
         let runner = Threads { clusters: clusters.clone(), clock: Arc::clone(&clock) };

@@ -43,6 +43,16 @@ pub enum Error {
     Ending { doing: String, tasks: String, seconds: u64 },
     #[error("control topic, record {key}: {found}; the topic was written by another version, or is damaged")]
     Damaged { key: String, found: String },
+    #[error(
+        "start job {job}: its changelog, topic {topic}, is gone, and with it its positions and its state; restore the topic \
+         with its records and apply the job, or delete the job and apply it to start anew"
+    )]
+    ChangelogGone { job: String, topic: String },
+    #[error(
+        "write to the control topic {topic}: it was deleted, and with it the records of all jobs; those that run go on, and \
+         none can be changed: restore the topic with its records"
+    )]
+    ControlGone { topic: String },
     #[error("write to topic {topic}: still fenced by another server after {attempts} attempts")]
     Contended { topic: String, attempts: u32 },
     /// The module is known by name; waiting helps once its bytes are there again.
@@ -83,7 +93,7 @@ impl Error {
             | Self::NoBytes { .. }
             | Self::Io { .. }
             | Self::ShuttingDown => Kind::Retry,
-            Self::Damaged { .. } => Kind::Corrupt,
+            Self::Damaged { .. } | Self::ChangelogGone { .. } | Self::ControlGone { .. } => Kind::Corrupt,
             Self::Log(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Task(error) => error.kind(),

@@ -32,8 +32,9 @@ use crate::task::handle::Phase;
 
 /// Whoever asked for a change waits so long for tasks to end. It goes on without them.
 const END_PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// The process waits so long for all tasks together, then it ends anyway.
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+/// The process waits so long for all tasks together, then it ends anyway: within five seconds in all, with the last
+/// positions and the last answers.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 1_000 } else { 3_500 });
 /// Between two looks at something that is about to happen.
 const SOON: Duration = Duration::from_millis(5);
 const CHANGE_TRIES: u32 = 50;
@@ -149,7 +150,7 @@ impl Manager {
         let left = jobs.iter().filter(|job| !job.has_ended());
         let left: Vec<_> = left.map(|job| format!("{} (tasks {})", job.name, numbers(&job.unended()))).collect();
         if !left.is_empty() {
-            let seconds = SHUTDOWN_PATIENCE.as_secs();
+            let seconds = SHUTDOWN_PATIENCE.as_secs_f32();
             tracing::warn!(
                 "ends without tasks that have not ended within {seconds} s; nothing is lost by it, the next start goes on \
                  from what they have committed: {}",
@@ -413,7 +414,7 @@ impl Manager {
     }
 
     fn launch(&self, job: &JobRecord) -> Result<(), Error> {
-        self.ensure_topics(job)?;
+        self.check_topics(job)?;
         let plans = self.task_plans(job)?;
         let source = facts::JobModules::of(job, Arc::clone(&self.store), Arc::clone(&self.modules));
         let running = RunningJob::start(job, plans, Arc::new(source), self.runner.as_ref())?;
@@ -441,7 +442,20 @@ impl Manager {
         plan::task_plans(job, &graph, self.log.as_ref(), &self.data_dir)
     }
 
-    /// Internal topics exist with the settings that the job relies on; checked at every start.
+    /// The topics of a job that was created before. Its changelog holds all that it has come to: an empty one in its place
+    /// would look as if it had come to nothing, and would stand in the way of whoever restores it.
+    fn check_topics(&self, job: &JobRecord) -> Result<(), Error> {
+        let names = Names::of(job, &self.data_dir);
+        match self.log.check_internal(&names.changelog, job.parallelism, Cleanup::Delete) {
+            Err(log::Error::UnknownTopic(topic)) => Err(Error::ChangelogGone { job: job.name.clone(), topic }),
+            checked => {
+                checked?;
+                self.ensure_topic(&names.dead_letters, job.parallelism, DEAD_LETTER_RECORD_BYTES, false)
+            }
+        }
+    }
+
+    /// Internal topics exist with the settings that the job relies on.
     fn ensure_topics(&self, job: &JobRecord) -> Result<(), Error> {
         let names = Names::of(job, &self.data_dir);
         self.ensure_topic(&names.changelog, job.parallelism, CHANGELOG_RECORD_BYTES, true)?;

@@ -17,6 +17,7 @@ use super::restart::{Restarts, Verdict};
 use super::spec::JobSpec;
 use super::store::Revision;
 use crate::env::Clock;
+use crate::log::TopicRules;
 use crate::model::{Digest, NextOffset, Uid};
 use crate::task::handle::{Phase, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleRef, ModuleSource, TaskPlan};
@@ -174,6 +175,14 @@ impl RunningJob {
         let tasks = self.lock();
         let sources = tasks.first().into_iter().flat_map(|task| &task.plan.sources);
         sources.map(|source| (source.topic.name.clone(), source.topic.partitions)).collect()
+    }
+
+    /// The topics at home that are written to, with what the tasks were told that each takes.
+    pub fn sink_topics(&self) -> BTreeMap<String, TopicRules> {
+        let tasks = self.lock();
+        let sinks = tasks.first().into_iter().flat_map(|task| &task.plan.sinks);
+        let at_home = sinks.filter(|sink| sink.cluster.is_none());
+        at_home.map(|sink| (sink.topic.name.clone(), sink.topic.rules)).collect()
     }
 
     /// As the tasks last reported them after a commit. Not of one that has failed: somebody else may own it.

@@ -153,6 +153,16 @@ impl Store {
     /// # Errors
     /// [`Error::Conflict`] where a record is not at the revision that a change was made for.
     pub fn commit(&self, changes: &[Change]) -> Result<View, Error> {
+        self.write(changes).map_err(|error| match error {
+            // Whatever failed: a topic that is gone is the reason, and no other remedy helps.
+            Error::Log(_) if matches!(self.log.topic(&self.topic), Err(log::Error::UnknownTopic(_))) => {
+                Error::ControlGone { topic: self.topic.clone() }
+            }
+            error => error,
+        })
+    }
+
+    fn write(&self, changes: &[Change]) -> Result<View, Error> {
         let mut inner = self.lock();
         let write_id = Uid::random().to_string().into_bytes();
         for _ in 0..ATTEMPTS {

@@ -1,7 +1,7 @@
 //! What is done now and then for every job and has to wait for the log, on a thread of its own: a slow cluster must not
 //! keep the supervisor from its tasks.
 //!
-//! Mirrors positions to consumer groups, and watches the partition counts of sources. Read [`Manager::watch`] first.
+//! Mirrors positions to consumer groups, and watches the partition counts of sources and what sinks take. Read [`Manager::watch`] first.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -12,10 +12,10 @@ use super::error::Error;
 use super::manager::{Manager, exclusive};
 use super::mirror::{Mirror, Shown};
 use super::running::RunningJob;
-use crate::log::TopicSpec;
+use crate::log::{TimestampBounds, TopicInfo, TopicRules};
 
 const EVERY: Duration = Duration::from_secs(1);
-const PARTITIONS_EVERY: Duration = Duration::from_secs(10);
+const TOPICS_EVERY: Duration = Duration::from_secs(10);
 /// The end of the process waits at least so long for the last positions to be shown.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -59,7 +59,7 @@ impl Manager {
 
     fn watch(self: &Arc<Self>, asked_to_stop: &Receiver<()>) {
         let (mut mirror, mut shown) = (Mirror::default(), Vec::new());
-        let mut partitions_at = self.clock.elapsed();
+        let mut topics_at = self.clock.elapsed();
         loop {
             let goes_on = matches!(asked_to_stop.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout));
             self.mirror_all(&mut mirror, &mut shown);
@@ -67,9 +67,9 @@ impl Manager {
                 return;
             }
             let now = self.clock.elapsed();
-            if now.saturating_sub(partitions_at) >= PARTITIONS_EVERY {
-                partitions_at = now;
-                self.watch_partitions();
+            if now.saturating_sub(topics_at) >= TOPICS_EVERY {
+                topics_at = now;
+                self.watch_topics();
             }
         }
     }
@@ -91,24 +91,27 @@ impl Manager {
     }
 
     /// New partitions of a source are read by tasks that start again. Where the tasks do not divide them the job stops
-    /// and says what to do.
-    fn watch_partitions(&self) {
+    /// and says what to do. Of a sink that takes other records than before, tasks that start again know it: output that
+    /// it would not keep becomes a bad record, in place of being written and lost.
+    fn watch_topics(&self) {
         let jobs = self.running_jobs();
-        let topics: BTreeSet<String> = jobs.values().flat_map(|job| job.source_topics().into_keys()).collect();
+        let of_jobs =
+            jobs.values().flat_map(|job| job.source_topics().into_keys().chain(job.sink_topics().into_keys()));
+        let topics: BTreeSet<String> = of_jobs.collect();
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         let found = match self.log.topics_named(&names) {
             Ok(found) => found,
-            Err(error) => return tracing::debug!("watch the partitions of sources: {error}"),
+            Err(error) => return tracing::debug!("watch the topics of jobs: {error}"),
         };
         for (name, job) in jobs {
-            let planned = job.source_topics();
-            let grown = found.iter().find_map(|topic| {
-                let before = *planned.get(&topic.spec.name)?;
-                (topic.spec.partitions > before).then_some((topic, before))
+            let (sources, sinks) = (job.source_topics(), job.sink_topics());
+            let change = found.iter().find_map(|topic| {
+                let name = &topic.spec.name;
+                let grown = sources.get(name).and_then(|before| grown(*before, topic));
+                grown.or_else(|| sinks.get(name).and_then(|before| other_rules(before, topic)))
             });
-            if let Some((topic, before)) = grown {
-                let TopicSpec { name: topic, partitions, .. } = &topic.spec;
-                tracing::info!(job = %name, "topic {topic} has {partitions} partitions, it had {before}: the tasks start again");
+            if let Some(change) = change {
+                tracing::warn!(job = %name, "{change}: the tasks start again");
                 self.start_over(&name, &job);
             }
         }
@@ -125,6 +128,46 @@ impl Manager {
     }
 }
 
+/// What to say of a source that has more partitions than before.
+fn grown(before: u32, topic: &TopicInfo) -> Option<String> {
+    let (name, now) = (&topic.spec.name, topic.spec.partitions);
+    (now > before).then(|| format!("topic {name} has {now} partitions, it had {before}"))
+}
+
+/// What to say of a sink that takes other records than before.
+fn other_rules(before: &TopicRules, topic: &TopicInfo) -> Option<String> {
+    let (name, now) = (&topic.spec.name, topic.rules());
+    (now != *before).then(|| format!("topic {name} takes {}, it took {}", taken(&now), taken(before)))
+}
+
+fn taken(rules: &TopicRules) -> String {
+    let TimestampBounds { max_behind_ms, max_ahead_ms } = rules.timestamps;
+    let ms = |bound: Option<i64>| bound.map_or("any time".to_owned(), |ms| format!("{ms} ms"));
+    let key = if rules.needs_key { " with a key" } else { "" };
+    let (max, behind, ahead) = (rules.max_record_bytes, ms(max_behind_ms), ms(max_ahead_ms));
+    format!("records{key} of up to {max} bytes, {behind} behind now and {ahead} ahead")
+}
+
 fn is_in(jobs: &[Arc<RunningJob>], job: &Arc<RunningJob>) -> bool {
     jobs.iter().any(|other| Arc::ptr_eq(other, job))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Cleanup, TopicSpec};
+    use crate::model::TopicId;
+
+    #[test]
+    fn a_sink_that_keeps_less_than_before_and_a_source_that_grew_are_noticed_and_others_not() {
+        let spec =
+            TopicSpec { name: "results".to_owned(), partitions: 4, cleanup: Cleanup::Delete, max_record_bytes: 1_000 };
+        let mut topic = TopicInfo { id: TopicId([1; 16]), spec, timestamps: TimestampBounds::default() };
+        let before = topic.rules();
+        assert_eq!((grown(4, &topic), other_rules(&before, &topic)), (None, None));
+        topic.timestamps.max_behind_ms = Some(60_000);
+        let said = other_rules(&before, &topic).unwrap();
+        assert!(said.contains("60000 ms behind now") && said.contains("it took"), "{said}");
+        assert_eq!(grown(2, &topic), Some("topic results has 4 partitions, it had 2".to_owned()));
+    }
 }

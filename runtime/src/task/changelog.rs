@@ -117,7 +117,11 @@ impl<'a> Deltas<'a> {
 fn stuck(log: &dyn Log, plan: &TaskPlan, end: i64, reached: i64) -> Error {
     let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
     let why = match log.end_offset(&topic, partition, Isolation::ReadCommitted) {
-        Ok(stable) if stable < end => "a transaction that is open there holds readers back: `forebay doctor` shows it",
+        // Only this task's transactional id writes there, and whoever reads has just taken it over.
+        Ok(stable) if stable < end => {
+            "a transaction that is open there holds readers back, and none of this task is: Kafka has left its end out, see \
+             \"A fault of Kafka's own\" in docs/kafka.md before anything is ended by hand"
+        }
         Ok(_) => "nothing holds it back: the cluster is slow, or the way to it",
         Err(_) => "the cluster does not say why",
     };

@@ -206,14 +206,13 @@ impl<'g> Bed<'g> {
         self.new_output(&mark).await
     }
 
-    /// From now on, waits until there is new output in every partition that is watched: each task of a job writes then.
-    /// Answers how long that is after `since`.
+    /// Waits until there is new output behind the mark in every partition that is watched: each task of a job writes then.
+    /// Answers how long that is after the mark's moment.
     ///
     /// # Errors
     /// Some task does not, and why as far as the server says.
-    pub async fn new_output_everywhere(&self, watch: &Watch, since: Instant) -> Result<Duration, String> {
-        let mark = watch.mark(since)?;
-        watch.new_output_everywhere(&mark, PATIENCE).await.map_err(|why| self.server.complaint(&why))
+    pub async fn new_output_everywhere(&self, watch: &Watch, mark: &Mark) -> Result<Duration, String> {
+        watch.new_output_everywhere(mark, PATIENCE).await.map_err(|why| self.server.complaint(&why))
     }
 
     /// Another job on the same input, and who watches its output.

@@ -31,6 +31,7 @@ impl Tier {
     pub fn rounds(self, scenario: Scenario) -> u32 {
         let [quick, nightly, release] = match scenario {
             _ if scenario.stops() || scenario.comes_first() => [1, 1, 1],
+            Scenario::OutputRetentionCut => [1, 1, 1],
             Scenario::KillAtRandom => [6, 60, 500],
             Scenario::Zombie => [2, 10, 50],
             // Every place: once, and twice.
@@ -59,7 +60,7 @@ pub async fn run(
     progress: fn(&str),
 ) -> Result<Report, String> {
     let mut settings = Settings::of(scenario.guest(), seed);
-    if scenario == Scenario::OutputRefused {
+    if matches!(scenario, Scenario::OutputRefused | Scenario::OutputRetentionCut) {
         // It counts dead letters: there are to be no others.
         settings.poison = 0;
     }

@@ -9,20 +9,23 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::ground::{self, client};
+use crate::ground::client;
 
 const POLL: Duration = Duration::from_millis(100);
+/// One question for an end.
+const ASK_PATIENCE: Duration = Duration::from_secs(2);
+const ENDS_PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Watch {
     shared: Arc<Shared>,
     topic: String,
     partitions: i32,
-    /// Sees uncommitted records too.
-    asking: BaseConsumer,
+    bootstrap: String,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -55,13 +58,7 @@ impl Watch {
     /// Kafka's.
     pub fn start(bootstrap: &str, topic: &str, partitions: i32) -> Result<Watch, String> {
         let doing = || format!("watch {topic}");
-        let consumer = |isolation: &str| -> Result<BaseConsumer, String> {
-            let mut config = client(bootstrap);
-            config.set("group.id", "forebay-faults").set("enable.auto.commit", "false");
-            config.set("isolation.level", isolation).set("fetch.wait.max.ms", "50");
-            config.create().map_err(|error| format!("{}: {error}", doing()))
-        };
-        let watching = consumer("read_committed")?;
+        let watching = consumer(bootstrap, "read_committed").map_err(|error| format!("{}: {error}", doing()))?;
         let mut assignment = TopicPartitionList::new();
         for partition in 0..partitions {
             let added = assignment.add_partition_offset(topic, partition, Offset::Offset(0));
@@ -73,8 +70,8 @@ impl Watch {
         let watcher = Arc::clone(&shared);
         let thread =
             thread.spawn(move || watcher.follow(&watching)).map_err(|error| format!("{}: {error}", doing()))?;
-        let asking = consumer("read_uncommitted")?;
-        Ok(Watch { shared, topic: topic.to_owned(), partitions, asking, thread: Some(thread) })
+        let (topic, bootstrap) = (topic.to_owned(), bootstrap.to_owned());
+        Ok(Watch { shared, topic, partitions, bootstrap, thread: Some(thread) })
     }
 
     pub fn committed(&self) -> u64 {
@@ -97,8 +94,25 @@ impl Watch {
     /// # Errors
     /// Kafka's.
     pub fn ends(&self) -> Result<Vec<i64>, String> {
-        let end = |partition| ground::end(self.asking.client(), &self.topic, partition);
-        tokio::task::block_in_place(|| (0..self.partitions).map(end).collect())
+        tokio::task::block_in_place(|| {
+            let begun = Instant::now();
+            loop {
+                match self.ask_for_ends() {
+                    Err(error) if begun.elapsed() > ENDS_PATIENCE => {
+                        return Err(format!("ask for the ends of {}: {error}", self.topic));
+                    }
+                    Err(_) => {}
+                    Ok(ends) => return Ok(ends),
+                }
+            }
+        })
+    }
+
+    /// By a client of its own: one that was there before a broker was away may never find its leaders again.
+    fn ask_for_ends(&self) -> KafkaResult<Vec<i64>> {
+        let asking = consumer(&self.bootstrap, "read_uncommitted")?;
+        let end = |partition| Ok(asking.fetch_watermarks(&self.topic, partition, ASK_PATIENCE)?.1);
+        (0..self.partitions).map(end).collect()
     }
 
     /// How long after the mark's moment the first new output was there.
@@ -157,6 +171,12 @@ impl Watch {
         let found = || format!("wait for {count} records in {}: there are {}", self.topic, self.committed());
         waited.await.map_err(|_| found())
     }
+}
+
+fn consumer(bootstrap: &str, isolation: &str) -> KafkaResult<BaseConsumer> {
+    let mut config = client(bootstrap);
+    config.set("group.id", "forebay-faults").set("enable.auto.commit", "false");
+    config.set("isolation.level", isolation).set("fetch.wait.max.ms", "50").create()
 }
 
 impl Drop for Watch {

@@ -170,6 +170,25 @@ fn a_new_process_starts_what_runs_and_leaves_what_is_stopped() {
 }
 
 #[test]
+fn a_changelog_that_is_gone_is_not_made_again_empty_by_a_start() {
+    let world = World::new();
+    let first = world.process();
+    first.apply(&spec(), None).unwrap();
+    let changelog = format!("__forebay.counts.{}.main.changelog", first.get("counts").unwrap().record.uid8());
+    first.shutdown();
+    world.log.delete_topic(&changelog).unwrap();
+    let second = world.process();
+    second.start().unwrap();
+    until(|| state(&second) == State::Failed);
+    let why = second.get("counts").unwrap().error.unwrap();
+    assert!(why.contains(&changelog) && why.contains("is gone") && why.contains("delete the job"), "{why}");
+    let refused = second.apply(&spec(), None).err().unwrap();
+    assert_eq!(refused.kind(), Kind::Corrupt, "{refused}");
+    assert!(world.log.topic(&changelog).is_err(), "it was made again");
+    second.shutdown();
+}
+
+#[test]
 fn a_process_that_died_while_creating_a_job_finishes_it_at_the_next_start() {
     let world = World::new();
     let first = world.process();

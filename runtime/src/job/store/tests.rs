@@ -63,6 +63,17 @@ fn a_removed_record_is_gone() {
 }
 
 #[test]
+fn a_control_topic_that_was_deleted_is_named_as_the_reason_of_a_write_that_fails() {
+    let (_dir, log) = fakes::log();
+    let store = Store::open(Arc::clone(&log), &Namespace::default()).unwrap();
+    store.commit(&[Change::put(module("1", b"a"), Expected::Absent)]).unwrap();
+    log.delete_topic(CONTROL).unwrap();
+    let error = store.commit(&[Change::put(module("2", b"b"), Expected::Absent)]).err().unwrap();
+    assert!(matches!(error, Error::ControlGone { .. }), "{error}");
+    assert_eq!(store.view().modules().count(), 1, "what is known stays known");
+}
+
+#[test]
 fn records_of_another_format_or_kind_are_refused_by_name() {
     let (_dir, log) = fakes::log();
     drop(Store::open(Arc::clone(&log), &Namespace::default()).unwrap());

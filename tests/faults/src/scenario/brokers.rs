@@ -9,7 +9,11 @@ use crate::bed::Bed;
 use crate::judge;
 
 /// By one server.
-const JOBS: u32 = 4;
+const JOBS: u32 = 5;
+/// What is promised; later than this is told.
+const BACK: Duration = Duration::from_secs(5);
+/// The server is ended after so many rounds, and at last.
+const END_EVERY: u32 = 10;
 /// Five seconds are what is promised; the machine may be busy.
 const END_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -50,17 +54,30 @@ pub async fn pause(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Duration>, Stri
         let node = 1 + round % ground.cluster.len();
         bed.linger(300).await;
         ground.cluster.pause(node)?;
-        // sleep: longer than a request may take
-        sleep(Duration::from_millis(7_000 + bed.random.below(5_000))).await;
+        let stall = Duration::from_millis(8_500 + bed.random.below(3_500));
+        // sleep: about as long as the broker's session lasts, and longer than a request may take
+        sleep(stall).await;
         ground.cluster.resume(node)?;
         let resumed = Instant::now();
-        let mut back = bed.new_output_everywhere(&bed.watch, resumed).await?;
-        for (_, watch) in &others {
-            back = back.max(bed.new_output_everywhere(watch, resumed).await?);
+        let watches: Vec<_> = std::iter::once(&bed.watch).chain(others.iter().map(|(_, watch)| watch)).collect();
+        let marks = watches.iter().map(|watch| watch.mark(resumed)).collect::<Result<Vec<_>, _>>()?;
+        let mut back = Duration::ZERO;
+        for (watch, mark) in watches.into_iter().zip(&marks) {
+            back = back.max(bed.new_output_everywhere(watch, mark).await?);
         }
         bed.running().await?;
+        if back > BACK {
+            eprintln!(
+                "round {round}: after {} ms without node {node} all are back in {} ms",
+                stall.as_millis(),
+                back.as_millis()
+            );
+        }
         recoveries.push(back);
         bed.tick();
+        if round % END_EVERY == END_EVERY - 1 {
+            ends_while_away(bed).await?;
+        }
     }
     ends_while_away(bed).await?;
     bed.stop_feed().await?;
@@ -80,9 +97,14 @@ async fn ends_while_away(bed: &mut Bed<'_>) -> Result<(), String> {
     nodes.clone().try_for_each(|node| bed.ground.cluster.pause(node))?;
     bed.linger(4_000).await;
     bed.server.terminate()?;
+    let asked = Instant::now();
     let ended = bed.server.ended(END_PATIENCE).await;
+    let took = asked.elapsed();
     nodes.clone().try_for_each(|node| bed.ground.cluster.resume(node))?;
     ended?;
+    if took > BACK {
+        eprintln!("the server ended {} ms after it was asked to, while no broker answered", took.as_millis());
+    }
     bed.come_back(Instant::now()).await?;
     bed.running().await.map(drop)
 }

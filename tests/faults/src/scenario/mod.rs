@@ -47,6 +47,7 @@ pub enum Scenario {
     SwapUnderFaults,
     OutputRefused,
     OutputTooLarge,
+    OutputRetentionCut,
     InputTruncated,
     InputTruncatedLive,
     InputMadeAgain,
@@ -54,11 +55,13 @@ pub enum Scenario {
     ChangelogTailLost,
     ChangelogCut,
     ChangelogMadeAgain,
+    ChangelogDeleted,
     ChangelogDeletedLive,
+    ControlDeleted,
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 33] = [
+    pub const ALL: [Scenario; 36] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
@@ -84,6 +87,7 @@ impl Scenario {
         Scenario::SwapUnderFaults,
         Scenario::OutputRefused,
         Scenario::OutputTooLarge,
+        Scenario::OutputRetentionCut,
         Scenario::InputTruncated,
         Scenario::InputTruncatedLive,
         Scenario::InputMadeAgain,
@@ -91,7 +95,9 @@ impl Scenario {
         Scenario::ChangelogTailLost,
         Scenario::ChangelogCut,
         Scenario::ChangelogMadeAgain,
+        Scenario::ChangelogDeleted,
         Scenario::ChangelogDeletedLive,
+        Scenario::ControlDeleted,
     ];
 
     pub fn name(self) -> &'static str {
@@ -121,6 +127,7 @@ impl Scenario {
             Scenario::SwapUnderFaults => "swap-under-faults",
             Scenario::OutputRefused => "output-refused",
             Scenario::OutputTooLarge => "output-too-large",
+            Scenario::OutputRetentionCut => "output-retention-cut",
             Scenario::InputTruncated => "input-truncated",
             Scenario::InputTruncatedLive => "input-truncated-live",
             Scenario::InputMadeAgain => "input-made-again",
@@ -128,7 +135,9 @@ impl Scenario {
             Scenario::ChangelogTailLost => "changelog-tail-lost",
             Scenario::ChangelogCut => "changelog-cut",
             Scenario::ChangelogMadeAgain => "changelog-made-again",
+            Scenario::ChangelogDeleted => "changelog-deleted",
             Scenario::ChangelogDeletedLive => "changelog-deleted-live",
+            Scenario::ControlDeleted => "control-deleted",
         }
     }
 
@@ -165,6 +174,9 @@ impl Scenario {
             Scenario::OutputTooLarge => {
                 "output that is too large for its topic, as the task knows: dead letters, nothing else"
             }
+            Scenario::OutputRetentionCut => {
+                "the retention of the output cut while the job runs: noticed, and old output becomes dead letters"
+            }
             Scenario::InputTruncated => "input gone by retention before it was read: a clear stop",
             Scenario::InputTruncatedLive => "the same to a process that stands still meanwhile",
             Scenario::InputMadeAgain => "the input deleted and made again under its name: a clear stop",
@@ -172,7 +184,13 @@ impl Scenario {
             Scenario::ChangelogTailLost => "the end of the changelog gone, the local store kept: a clear stop",
             Scenario::ChangelogCut => "the last epochs cut from the changelog on the broker's disk: a clear stop",
             Scenario::ChangelogMadeAgain => "the changelog deleted and made again: a clear stop",
+            Scenario::ChangelogDeleted => {
+                "the changelog deleted while the server is down: a clear stop, and no empty one"
+            }
             Scenario::ChangelogDeletedLive => "the changelog deleted while the job writes to it: a clear stop",
+            Scenario::ControlDeleted => {
+                "the control topic deleted under a server: it says so, and does not start without it"
+            }
         }
     }
 
@@ -203,7 +221,9 @@ impl Scenario {
                 | Scenario::ChangelogTailLost
                 | Scenario::ChangelogCut
                 | Scenario::ChangelogMadeAgain
+                | Scenario::ChangelogDeleted
                 | Scenario::ChangelogDeletedLive
+                | Scenario::ControlDeleted
         )
     }
 
@@ -246,6 +266,7 @@ impl Scenario {
             Scenario::SwapUnderFaults => swaps::under_faults(bed, rounds).await,
             Scenario::OutputRefused => refusals::output_refused(bed, rounds).await,
             Scenario::OutputTooLarge => refusals::output_too_large(bed, rounds).await,
+            Scenario::OutputRetentionCut => refusals::output_retention_cut(bed).await,
             // Once: the job has ended then.
             Scenario::InputTruncated => stops::input_truncated(bed).await,
             Scenario::InputTruncatedLive => stops::input_truncated_live(bed).await,
@@ -254,7 +275,9 @@ impl Scenario {
             Scenario::ChangelogTailLost => stops::changelog_tail_lost(bed).await,
             Scenario::ChangelogCut => stops::changelog_cut(bed).await,
             Scenario::ChangelogMadeAgain => stops::changelog_made_again(bed).await,
+            Scenario::ChangelogDeleted => stops::changelog_deleted(bed).await,
             Scenario::ChangelogDeletedLive => stops::changelog_deleted_live(bed).await,
+            Scenario::ControlDeleted => stops::control_deleted(bed).await,
         }
     }
 }

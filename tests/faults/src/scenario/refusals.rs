@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::time::sleep;
+
 use crate::bed::{Bed, PATIENCE};
 use crate::feed;
 use crate::judge::Refused;
@@ -18,8 +20,11 @@ const TAKES_BYTES: &str = "20000";
 /// How far in the past the others lie, and how far the topic goes back from then on, milliseconds.
 const PAST_MS: u64 = 3_600_000;
 const TAKES_PAST_MS: &str = "600000";
+const LOOK: Duration = Duration::from_millis(50);
 /// What a task says that has had a record refused.
 const WAS_REFUSED: &str = "write epoch";
+/// What the server says that has noticed it before that: tasks that start again check their output themselves.
+const WAS_NOTICED: &str = "the tasks start again";
 
 /// Turn by turn the topic takes smaller records, and newer ones, than the task knows.
 ///
@@ -31,7 +36,11 @@ pub async fn output_refused(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Durati
     let letters = Watch::start(bed.ground.direct(), &letters, bed.settings.parallelism as i32)?;
     bed.expect_refused(Refused { key_bytes: Some(KEY_BYTES), before_ms: Some(now_ms() - PAST_MS / 2) });
     for round in 0..rounds {
-        let before = bed.server.said().matches(WAS_REFUSED).count();
+        let said = |bed: &Bed<'_>| {
+            let said = bed.server.said();
+            said.matches(WAS_REFUSED).count() + said.matches(WAS_NOTICED).count()
+        };
+        let before = said(bed);
         let mark = bed.watch.mark(Instant::now())?;
         let producer = format!("refused-{round}");
         if round % 2 == 0 {
@@ -43,7 +52,7 @@ pub async fn output_refused(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Durati
         }
         let found = letters.wait_for(HEAVY * u64::from(round + 1), PATIENCE).await;
         found.map_err(|why| bed.server.complaint(&why))?;
-        if bed.server.said().matches(WAS_REFUSED).count() == before {
+        if said(bed) == before {
             return Err(bed.server.complaint("no broker has refused anything: this has shown nothing"));
         }
         recoveries.push(bed.new_output(&mark).await?);
@@ -52,6 +61,33 @@ pub async fn output_refused(bed: &mut Bed<'_>, rounds: u32) -> Result<Vec<Durati
         bed.tick();
     }
     Ok(recoveries)
+}
+
+/// The retention of the output is cut while the job runs. Once the server has noticed it, what the topic would not keep must
+/// be a dead letter, and not be written and deleted.
+///
+/// # Errors
+/// It is not noticed, or old output does not become dead letters.
+pub async fn output_retention_cut(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    let letters = format!("{}.dead-letters", bed.name);
+    let letters = Watch::start(bed.ground.direct(), &letters, bed.settings.parallelism as i32)?;
+    bed.expect_refused(Refused { key_bytes: None, before_ms: Some(now_ms() - PAST_MS / 2) });
+    let begun = Instant::now();
+    bed.ground.configure(&bed.output(), "retention.ms", TAKES_PAST_MS).await?;
+    while !bed.server.said().contains(WAS_NOTICED) {
+        if begun.elapsed() > PATIENCE {
+            return Err(bed.server.complaint("a retention that was cut is not noticed"));
+        }
+        // sleep: what a process says has no sign of its own
+        sleep(LOOK).await;
+    }
+    let noticed = begun.elapsed();
+    bed.running().await?;
+    send(bed, "old", ("--start-ms", now_ms() - PAST_MS)).await?;
+    letters.wait_for(HEAVY, PATIENCE).await.map_err(|why| bed.server.complaint(&why))?;
+    bed.goes_on().await?;
+    bed.tick();
+    Ok(vec![noticed])
 }
 
 /// The topic takes less, and the task knows: what is too large must not reach the brokers, and be a dead letter.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use market_data::api::proto::{Job, TaskPhase};
 use tokio::time::sleep;
 
-use crate::bed::{Bed, until};
+use crate::bed::{Bed, PATIENCE, until};
 use crate::ground::Ground;
 use crate::server::replace_folder;
 
@@ -148,6 +148,82 @@ pub async fn changelog_deleted_live(bed: &mut Bed<'_>) -> Result<Vec<Duration>, 
     bed.ground.delete_topic(&changelog).await?;
     stopped(bed, &[&changelog, "is gone", "start"], false).await?;
     Ok(vec![begun.elapsed()])
+}
+
+/// The changelog is deleted while nobody runs the job. A start says so, and does not make an empty one in its place.
+///
+/// # Errors
+/// As `input_truncated`, or it is made again.
+pub async fn changelog_deleted(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    bed.server.end_well().await?;
+    let changelog = bed.changelog(&bed.name)?;
+    bed.ground.delete_topic(&changelog).await?;
+    let before = bed.watch.ends()?;
+    let begun = Instant::now();
+    let client = bed.server.start(None).await?;
+    let job = until(&client, &bed.name, |job| match job.tasks.is_empty() {
+        true => Ok(!job.error.is_empty()),
+        false => Err(format!("its tasks have begun: {job:?}")),
+    });
+    let job = job.await.map_err(|why| bed.server.complaint(&why))?;
+    let took = begun.elapsed();
+    for word in [changelog.as_str(), "is gone", "delete the job"] {
+        if !job.error.contains(word) {
+            return Err(format!("the job does not say `{word}`: {}", job.error));
+        }
+    }
+    // sleep: what must not come has no sign of its own
+    sleep(SETTLE).await;
+    if bed.ground.topics(&changelog)?.contains(&changelog) {
+        return Err(format!("{changelog} was made again, and is empty"));
+    }
+    if bed.watch.ends()? != before {
+        return Err("the job did not start, and wrote all the same".to_owned());
+    }
+    bed.tick();
+    Ok(vec![took])
+}
+
+/// The control topic is deleted under a server. Its job goes on; `doctor` says what is gone, so does whoever tries to change
+/// the job, and a start refuses in place of knowing of no jobs.
+///
+/// # Errors
+/// Something is not said, or the server starts.
+pub async fn control_deleted(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    const SAID: &str = "it was deleted";
+    let control = format!("__forebay.{}.control", bed.name);
+    let begun = Instant::now();
+    bed.ground.delete_topic(&control).await?;
+    loop {
+        let said = bed.forebay(&["doctor"]).await.unwrap_or_else(|said| said);
+        if said.contains(&control) && said.contains(SAID) {
+            break;
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("`forebay doctor` does not say what has become of {control}: {said}"));
+        }
+        // sleep: each broker hears of it by itself
+        sleep(SETTLE).await;
+    }
+    let took = begun.elapsed();
+    match bed.forebay(&["job", "stop", &bed.name]).await {
+        Err(said) if said.contains(&control) && said.contains(SAID) => {}
+        other => return Err(format!("`forebay job stop` does not say what has become of {control}: {other:?}")),
+    }
+    bed.goes_on().await?;
+    bed.server.end_well().await?;
+    bed.server.spawn(None)?;
+    let status = bed.server.ended(PATIENCE).await?;
+    let said = bed.server.said();
+    let last = said.lines().rev().take(5).collect::<String>();
+    if status.success() || !last.contains(&control) || !last.contains(SAID) {
+        return Err(bed.server.complaint(&format!("it ended with {status}, and does not say that {control} is gone")));
+    }
+    if bed.ground.topics(&control)?.contains(&control) {
+        return Err(format!("{control} was made again, and is empty"));
+    }
+    bed.tick();
+    Ok(vec![took])
 }
 
 /// The changelog is deleted and made again, and the local state is lost too.
