@@ -327,7 +327,9 @@ impl<'g> Bed<'g> {
         if output.status.success() {
             return Ok(said);
         }
-        Err(format!("forebay {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+        // Some commands say what they have found and fail for it.
+        let failed = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(format!("forebay {}: {}\n{}", arguments.join(" "), said.trim(), failed.trim()))
     }
 
     /// Local state of the job's tasks under a server's data directory.

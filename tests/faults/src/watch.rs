@@ -19,6 +19,8 @@ use crate::ground::client;
 const POLL: Duration = Duration::from_millis(100);
 /// One question for an end.
 const ASK_PATIENCE: Duration = Duration::from_secs(2);
+/// A client that reads and brings nothing is given so long.
+const READER_PATIENCE: Duration = Duration::from_secs(3);
 const ENDS_PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Watch {
@@ -57,19 +59,12 @@ impl Watch {
     /// # Errors
     /// Kafka's.
     pub fn start(bootstrap: &str, topic: &str, partitions: i32) -> Result<Watch, String> {
-        let doing = || format!("watch {topic}");
-        let watching = consumer(bootstrap, "read_committed").map_err(|error| format!("{}: {error}", doing()))?;
-        let mut assignment = TopicPartitionList::new();
-        for partition in 0..partitions {
-            let added = assignment.add_partition_offset(topic, partition, Offset::Offset(0));
-            added.map_err(|error| format!("{}: {error}", doing()))?;
-        }
-        watching.assign(&assignment).map_err(|error| format!("{}: {error}", doing()))?;
+        let doing = |error: &dyn std::fmt::Display| format!("watch {topic}: {error}");
+        let mut follower = Follower::new(bootstrap, topic, partitions).map_err(|error| doing(&error))?;
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("watch".to_owned());
         let watcher = Arc::clone(&shared);
-        let thread =
-            thread.spawn(move || watcher.follow(&watching)).map_err(|error| format!("{}: {error}", doing()))?;
+        let thread = thread.spawn(move || watcher.follow(&mut follower)).map_err(|error| doing(&error))?;
         let (topic, bootstrap) = (topic.to_owned(), bootstrap.to_owned());
         Ok(Watch { shared, topic, partitions, bootstrap, thread: Some(thread) })
     }
@@ -191,14 +186,13 @@ impl Shared {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(&self, consumer: &BaseConsumer) {
+    fn follow(&self, follower: &mut Follower) {
         while !self.stop.load(Ordering::Relaxed) {
-            // Brokers that are away are what the tests are about: it goes on.
-            let Some(Ok(message)) = consumer.poll(POLL) else { continue };
+            let Some((partition, offset)) = follower.next() else { continue };
             let mut seen = self.seen();
             seen.count += 1;
-            let partition = message.partition() as usize;
-            let is_new = seen.mark.get(partition).is_some_and(|end| message.offset() >= *end);
+            let partition = partition as usize;
+            let is_new = seen.mark.get(partition).is_some_and(|end| offset >= *end);
             if is_new && seen.first[partition].is_none() {
                 seen.first[partition] = Some(Instant::now());
             }
@@ -206,4 +200,56 @@ impl Shared {
             self.changed.notify_waiters();
         }
     }
+}
+
+/// Reads a topic on, by another client where one brings nothing: after an outage it may never find its leaders again.
+struct Follower {
+    consumer: BaseConsumer,
+    bootstrap: String,
+    topic: String,
+    /// What comes next in each partition.
+    next: Vec<i64>,
+    news: Instant,
+}
+
+impl Follower {
+    fn new(bootstrap: &str, topic: &str, partitions: i32) -> KafkaResult<Follower> {
+        let next = vec![0; usize::try_from(partitions).unwrap_or(0)];
+        let consumer = reader(bootstrap, topic, &next)?;
+        let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+        Ok(Follower { consumer, bootstrap, topic, next, news: Instant::now() })
+    }
+
+    /// Partition and offset of the next committed record, where one comes within a moment.
+    fn next(&mut self) -> Option<(i32, i64)> {
+        // Brokers that are away are what the tests are about: it goes on.
+        let found = match self.consumer.poll(POLL) {
+            Some(Ok(message)) => Some((message.partition(), message.offset())),
+            _ => None,
+        };
+        match found {
+            Some((partition, offset)) => {
+                self.next[partition as usize] = offset + 1;
+                self.news = Instant::now();
+            }
+            None if self.news.elapsed() > READER_PATIENCE => {
+                if let Ok(consumer) = reader(&self.bootstrap, &self.topic, &self.next) {
+                    self.consumer = consumer;
+                }
+                self.news = Instant::now();
+            }
+            None => {}
+        }
+        found
+    }
+}
+
+fn reader(bootstrap: &str, topic: &str, next: &[i64]) -> KafkaResult<BaseConsumer> {
+    let consumer = consumer(bootstrap, "read_committed")?;
+    let mut assignment = TopicPartitionList::new();
+    for (partition, &next) in next.iter().enumerate() {
+        assignment.add_partition_offset(topic, partition as i32, Offset::Offset(next))?;
+    }
+    consumer.assign(&assignment)?;
+    Ok(consumer)
 }

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as sys;
 
 use super::admin::{error, same_id};
-use super::native::{Client, Failure, PartitionList, Role, cstring};
+use super::native::{Client, Code, Failure, PartitionList, Role, cstring};
 use super::profile::{Cluster, Pace};
 use crate::log::{Assignment, Error, Isolation};
 use crate::model::{PartitionId, TopicId};
 
 /// The client finds the leaders by itself where this is not enough.
-const METADATA_PATIENCE: Duration = Duration::from_secs(5);
+const METADATA_PATIENCE: Duration = Duration::from_secs(2);
+/// A client that was made more recently is not to blame where no answer comes.
+const NEW_FOR: Duration = Duration::from_secs(5);
 /// What a client was told of leaders counts for so long; later it is told anew where a partition is taken up.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,7 @@ pub struct Consumer {
     pub client: Client,
     isolation: Isolation,
     pace: Pace,
+    made: Instant,
     held: Mutex<HashSet<Held>>,
     /// When a place with it was last taken or given back.
     used: Mutex<Instant>,
@@ -78,8 +81,7 @@ impl Consumers {
 
     /// Starts reading at the assignment's offset.
     pub fn lease(&self, at: &Assignment, isolation: Isolation, wake: &Arc<Wake>) -> Result<Lease, Error> {
-        let place = self.place((&at.topic, at.partition), isolation, Pace::Prompt)?;
-        place.consumer.look_up(&at.topic);
+        let place = self.place_at((&at.topic, at.partition), isolation, Pace::Prompt)?;
         Lease::begin(place, wake, at.offset, at.leader_epoch)
     }
 
@@ -90,7 +92,9 @@ impl Consumers {
                 let consumer = Arc::clone(&place.consumer);
                 // Another one who looks meanwhile is to find the same client free.
                 drop(place);
-                topics.iter().for_each(|topic| consumer.look_up(topic));
+                for topic in topics {
+                    consumer.look_up(topic);
+                }
             }
             Err(error) => tracing::debug!("connect to read: {error}"),
         }
@@ -104,19 +108,30 @@ impl Consumers {
         from: Option<&Arc<Consumer>>,
     ) -> Result<Place, Error> {
         if let Some(from) = from {
-            from.is_given_up.store(true, Ordering::Release);
-            self.clients().retain(|client| !Arc::ptr_eq(client, from));
+            self.give_up(from);
         }
         self.place_at((topic, partition), isolation, Pace::Prompt)
     }
 
-    /// A place with a client of that pace, which has been told who leads the topic.
+    /// It is lent to nobody any more.
+    fn give_up(&self, consumer: &Arc<Consumer>) {
+        consumer.is_given_up.store(true, Ordering::Release);
+        self.clients().retain(|client| !Arc::ptr_eq(client, consumer));
+    }
+
+    /// A place with a client of that pace, which has been told who leads the topic. A client that hears nothing of it may
+    /// have lost its way in an outage, and would bring nothing either: one that is not new is given up for another.
     pub fn place_at(
         &self,
         (topic, partition): (&str, PartitionId),
         isolation: Isolation,
         pace: Pace,
     ) -> Result<Place, Error> {
+        let place = self.place((topic, partition), isolation, pace)?;
+        if place.consumer.look_up(topic) || place.consumer.made.elapsed() < NEW_FOR {
+            return Ok(place);
+        }
+        self.give_up(&place.consumer);
         let place = self.place((topic, partition), isolation, pace)?;
         place.consumer.look_up(topic);
         Ok(place)
@@ -152,6 +167,7 @@ impl Consumers {
             client,
             isolation,
             pace,
+            made: crate::env::instant(),
             held: Mutex::new(HashSet::from([held.clone()])),
             used: Mutex::new(crate::env::instant()),
             known: Mutex::default(),
@@ -194,13 +210,21 @@ impl Consumer {
 
     /// Tells the client who leads the topic's partitions, before the round that it makes once a second. No lock is held
     /// meanwhile: who gives a partition back needs it.
-    fn look_up(&self, topic: &str) {
+    /// False where no answer came.
+    fn look_up(&self, topic: &str) -> bool {
         if self.known().get(topic).is_some_and(|told| told.elapsed() < KNOWN_FOR) {
-            return;
+            return true;
         }
-        if self.client.look_up(topic, METADATA_PATIENCE).is_ok() {
+        let answer = self.client.look_up(topic, METADATA_PATIENCE);
+        if answer.is_ok() {
             self.known().insert(topic.to_owned(), crate::env::instant());
         }
+        !matches!(
+            answer,
+            Err(Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+                | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+                | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        )
     }
 }
 
@@ -362,6 +386,20 @@ mod tests {
             assert!(since.elapsed() < METADATA_PATIENCE / 2, "{:?}", since.elapsed());
             assert!(asked.join().unwrap() >= METADATA_PATIENCE, "there was an answer, so this shows nothing");
         });
+    }
+
+    #[test]
+    fn a_client_that_hears_nothing_is_given_up_for_a_new_one_once_it_is_no_longer_new() {
+        let (_listener, consumers) = silent();
+        let isolation = Isolation::ReadCommitted;
+        let first = consumers.place_at(("a", 0), isolation, Pace::Prompt).unwrap();
+        let mut last = consumers.place_at(("b", 0), isolation, Pace::Prompt).unwrap();
+        assert!(Arc::ptr_eq(&first.consumer, &last.consumer), "it may not be to blame");
+        while first.consumer.made.elapsed() < NEW_FOR + 2 * METADATA_PATIENCE {
+            last = consumers.place_at(("b", 0), isolation, Pace::Prompt).unwrap();
+        }
+        assert!(first.consumer.is_given_up() && !Arc::ptr_eq(&first.consumer, &last.consumer));
+        assert!(!last.consumer.is_given_up());
     }
 
     #[test]
