@@ -14,6 +14,7 @@ mod latency;
 mod measure;
 mod modules;
 mod native;
+mod outage;
 mod report;
 mod restart;
 mod swap;
@@ -59,6 +60,8 @@ enum What {
     Swap(swap::Options),
     /// From the start of a process that was killed to its first committed output.
     Restart(restart::Options),
+    /// From kill -9 of the server to the next committed output, as a user sees it, and what that is made of.
+    Outage(outage::Options),
     /// The process that `restart` kills.
     #[command(hide = true)]
     RestartChild(restart::ChildOptions),
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         What::Keyed(options) => keyed::run(&setup, options),
         What::Swap(options) => swap::run(&setup, options),
         What::Restart(options) => restart::run(&setup, options),
+        What::Outage(options) => outage::run(&setup, options),
         What::RestartChild(options) => restart::child(&setup, options),
     };
     match outcome {

@@ -125,6 +125,7 @@ impl Platform {
             tracing::debug!("up to {limit} files may be open");
         }
         let lock = lock(data_dir)?;
+        tracing::debug!("data directory locked");
         let others = others.into_iter().map(|(name, profile)| Ok((name, connect_later(profile)?)));
         let others = others.collect::<Result<_, log::Error>>()?;
         let clock = SystemClock::shared();
@@ -138,6 +139,7 @@ impl Platform {
                 (connect(profile, clock.as_ref())?, namespace)
             }
         };
+        tracing::debug!("log opened");
         let upload_bytes_max = engine.settings().upload_bytes_max;
         let host = WasmHost {
             engine,
@@ -154,6 +156,7 @@ impl Platform {
         };
         control.as_ref().map_or(Ok(()), ControlTopic::check)?;
         let store = Arc::new(Store::open(Arc::clone(&log), &namespace)?);
+        tracing::debug!("control topic read");
         control.as_ref().map_or(Ok(()), ControlTopic::remember)?;
         let probe = Arc::new(Probe {
             data_dir: data_dir.to_owned(),

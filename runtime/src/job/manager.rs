@@ -416,11 +416,13 @@ impl Manager {
     fn launch(&self, job: &JobRecord) -> Result<(), Error> {
         self.check_topics(job)?;
         let plans = self.task_plans(job)?;
+        tracing::debug!(job = %job.name, "job planned");
         let source = facts::JobModules::of(job, Arc::clone(&self.store), Arc::clone(&self.modules));
         let running = RunningJob::start(job, plans, Arc::new(source), self.runner.as_ref())?;
         let view = self.store.view();
         let swap = view.swap(job.uid);
         let records = (view.job(&job.name).map_or(0, |(revision, _)| revision), swap.map(|(revision, _)| revision));
+        tracing::debug!(job = %job.name, "tasks started");
         // What cannot be had for the moment is aimed at again by whoever follows the records.
         if let Err(error) = running.aim(Aims::of(job, swap.map(|(_, swap)| swap)), records) {
             tracing::warn!(job = %job.name, "the tasks start with the versions of their last headers: {error}");
