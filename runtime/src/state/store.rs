@@ -87,6 +87,8 @@ pub(super) struct Store {
     spare: Waiting,
     /// In RocksDB's memory.
     unflushed_bytes: usize,
+    /// Of the changes of all unflushed epochs, each key counted as often as it changed: what a restart has to replay.
+    replay_bytes: usize,
     unflushed_epochs: u64,
 }
 
@@ -118,6 +120,7 @@ impl Store {
             writing: None,
             spare: Waiting::default(),
             unflushed_bytes: 0,
+            replay_bytes: 0,
             unflushed_epochs: 0,
         };
         let marker = store.read_marker()?;
@@ -184,14 +187,24 @@ impl Store {
     /// [`Store::multi_get`] sees them, [`Disk::scan`]s only after [`Store::write_out`].
     pub(super) fn write(&mut self, changes: &Changes, marker: Marker) -> Result<(), Error> {
         self.waiting.add(&self.hasher, changes, marker);
+        self.replay_bytes += changes.keys.byte_len() + changes.values.byte_len();
         if self.writing.as_ref().is_some_and(Writing::is_finished) {
             self.finish_writing()?;
         }
-        let unflushed_epochs = self.unflushed_epochs + self.waiting.epochs();
-        if self.waiting.byte_len() >= self.policy.write_bytes || unflushed_epochs >= self.policy.flush_epochs {
+        if self.waiting.byte_len() >= self.policy.write_bytes || self.is_flush_due() {
             self.start_writing()?;
         }
         Ok(())
+    }
+
+    /// Whether what RocksDB has in memory, and what waits for it, is to go to disk.
+    fn is_flush_due(&self) -> bool {
+        let Policy { flush_bytes, flush_epochs, .. } = self.policy;
+        let (bytes, epochs) =
+            (self.unflushed_bytes + self.waiting.byte_len(), self.unflushed_epochs + self.waiting.epochs());
+        // Few keys that change often: a little that is written saves much that a restart would replay.
+        let is_cheap = self.replay_bytes >= flush_bytes / 4 && bytes <= self.replay_bytes / 2;
+        is_cheap || bytes >= flush_bytes || self.replay_bytes >= flush_bytes || epochs >= flush_epochs
     }
 
     /// Waits until everything is in RocksDB, if not on disk.
@@ -206,20 +219,23 @@ impl Store {
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         self.write_out()?;
         self.db.flush().map_err(|e| Error::rocksdb("flush the state", &self.dir, &e))?;
-        (self.unflushed_bytes, self.unflushed_epochs) = (0, 0);
+        self.flushed();
         Ok(())
+    }
+
+    fn flushed(&mut self) {
+        (self.unflushed_bytes, self.replay_bytes, self.unflushed_epochs) = (0, 0, 0);
     }
 
     fn start_writing(&mut self) -> Result<(), Error> {
         self.finish_writing()?;
         failpoint("state-write-begins");
+        let flush = self.is_flush_due();
         let waiting = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
         self.unflushed_bytes += waiting.byte_len();
         self.unflushed_epochs += waiting.epochs();
-        let Policy { flush_bytes, flush_epochs, .. } = self.policy;
-        let flush = self.unflushed_bytes >= flush_bytes || self.unflushed_epochs >= flush_epochs;
         if flush {
-            (self.unflushed_bytes, self.unflushed_epochs) = (0, 0);
+            self.flushed();
         }
         let started = Writing::start(&self.db, waiting, flush);
         self.writing = Some(started.map_err(|e| self.failed("start the state's writer", e.to_string()))?);

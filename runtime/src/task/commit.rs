@@ -30,6 +30,10 @@ impl Session<'_> {
         if self.is_unchanged() {
             return false;
         }
+        // The first epoch behind a takeover ends with its first batch: after an outage somebody waits for output.
+        if self.head.header.kind == HeaderKind::Claim && self.epoch.records > 0 {
+            return true;
+        }
         let age = self.context.clock.elapsed().saturating_sub(self.epoch.opened);
         age >= settings.commit_interval
             || self.state.overlay_bytes() >= settings.epoch_max_bytes
@@ -75,6 +79,10 @@ impl Session<'_> {
     pub fn commit(&mut self, kind: HeaderKind) -> Result<(), Error> {
         failpoint("epoch-open");
         let started = self.context.clock.elapsed();
+        if kind == HeaderKind::Epoch && self.head.header.kind == HeaderKind::Claim {
+            let (job, task) = (&self.plan().job.name, self.plan().task);
+            tracing::debug!(%job, task, records = self.epoch.records, "first epoch worked on");
+        }
         self.emit()?;
         self.begin()?;
         let header = self.next_header(kind);
@@ -111,8 +119,18 @@ impl Session<'_> {
         failpoint("after-apply");
         self.head = Head { header, hash, offset };
         self.inputs.committed();
+        if self.is_first_epoch() {
+            let (job, task) = (&self.plan().job.name, self.plan().task);
+            tracing::debug!(%job, task, records = self.epoch.records, "first epoch committed");
+        }
         self.committed(kind, started);
         Ok(())
+    }
+
+    /// The last header is of the first epoch behind this session's claim.
+    fn is_first_epoch(&self) -> bool {
+        let header = &self.head.header;
+        header.epoch == header.owner.claim + 1
     }
 
     /// The header that this epoch would commit.

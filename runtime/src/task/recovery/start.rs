@@ -4,10 +4,11 @@
 
 use crate::checkpoint::{self, Header, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion, TaskIdentity};
 use crate::env::failpoint;
-use crate::log::{CommitOutcome, Log};
+use crate::log::{CommitOutcome, Isolation, Log};
 use crate::model::{BEFORE_ALL_TIME, Digest, Uid};
+use crate::task::Error;
+use crate::task::changelog::{self, Deltas};
 use crate::task::plan::{ModuleRef, TaskPlan};
-use crate::task::{Error, changelog};
 
 /// Commits header 0: where the task starts, resolved once. Does nothing where the task has headers.
 ///
@@ -15,13 +16,10 @@ use crate::task::{Error, changelog};
 /// Those of the log; [`Error::Indefinite`] where the caller must try again.
 pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
     let mut writer = log.writer(&plan.transactional_id())?;
-    let mut found = false;
-    let start = log.start_offset(&plan.changelog.name, plan.task as i32)?;
-    changelog::read_to_end(log, plan, start, |_, _| {
-        found = true;
-        Ok(())
-    })?;
-    if found {
+    let (topic, partition) = (&plan.changelog.name, plan.task as i32);
+    let start = log.start_offset(topic, partition)?;
+    let end = log.end_offset(topic, partition, Isolation::ReadUncommitted)?;
+    if Deltas::open(log, plan, start, end)?.next()?.is_some() {
         return Ok(());
     }
     failpoint("deploy-before-header");

@@ -119,6 +119,9 @@ fn a_task_that_is_told_to_stop_stops_where_its_last_commit_fails_too() {
     plan.settings.commit_interval = Duration::from_secs(3_600);
     let mut task = spawn(plan, bench.clusters.clone(), context.modules.clone(), clock).unwrap();
     wait_for(|| task.status().phase == Phase::Running);
+    // The first epoch does not wait for the interval.
+    bench.send_all(&[("a", "0")]);
+    wait_for(|| bench.counts().len() == 1);
     bench.send_all(&[("a", "1"), ("b", "2")]);
     wait_for(|| task.status().open_records == 2);
     // Its commit will find another owner of the transactional id.
@@ -128,5 +131,5 @@ fn a_task_that_is_told_to_stop_stops_where_its_last_commit_fails_too() {
     assert_eq!(task.status().phase, Phase::Stopped);
     task.join();
     bench.run().unwrap();
-    assert_eq!(bench.counts().len(), 2);
+    assert_eq!(bench.counts().len(), 3);
 }
