@@ -16,8 +16,8 @@ pub use bugs::{Bug, bug};
 pub use failpoints::{FAILPOINTS, failpoint, refuse_unknown_failpoints};
 pub use limits::raise_descriptor_limit;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Wall time (for processing time and record timestamps) and a monotonic one (for intervals).
@@ -88,6 +88,16 @@ pub fn chance() -> f64 {
 pub fn end_at_once() -> ! {
     // SAFETY: takes no pointers and does not return; no destructor runs beside threads that go on.
     unsafe { libc::_exit(0) }
+}
+
+/// Another after every start of the machine; all zero where the system does not say. Whatever was not brought to disk before
+/// a start is lost with it.
+pub fn machine_start() -> [u8; 16] {
+    static START: OnceLock<[u8; 16]> = OnceLock::new();
+    *START.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        uuid::Uuid::parse_str(id.trim()).map_or([0; 16], uuid::Uuid::into_bytes)
+    })
 }
 
 /// Bytes for an identity that nothing else has.

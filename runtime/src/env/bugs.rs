@@ -52,6 +52,8 @@ bugs! {
     TrustEpochNumber = "trust-epoch-number",
     /// A changelog that has lost its tail is gone on with.
     IgnoreLostTail = "ignore-lost-tail",
+    /// A changelog that ends before an epoch which was noted as committed is gone on with.
+    IgnoreNote = "ignore-note",
     /// A delta whose last chunks are missing counts as one.
     AcceptTornDelta = "accept-torn-delta",
     /// Of a delta of several chunks the changes of the last are not applied.

@@ -23,6 +23,7 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
     ("kafka-delivered", "the brokers have all of an epoch's records; its end was not asked for"),
     ("kafka-committed", "the transaction is committed; nobody here has heard of it"),
     ("after-commit", "the epoch is committed and not applied"),
+    ("commit-noted", "the epoch is committed and noted, and not applied"),
     ("after-apply", "the epoch is applied in memory"),
     ("state-write-begins", "committed changes are about to go to RocksDB"),
     ("state-written", "RocksDB has them, in its memory"),

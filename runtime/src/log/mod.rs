@@ -207,6 +207,11 @@ pub trait Log: Send + Sync {
     fn epoch_timeout(&self) -> Option<Duration> {
         None
     }
+    /// Whether what was committed outlives the machine of this process. Where it does not, a machine that lost its power
+    /// may have taken the newest epochs with it, of all topics alike.
+    fn outlives_machine(&self) -> bool {
+        true
+    }
     /// Appends outside any epoch (a plain producer). Returns the offset of the first record.
     fn produce(&self, records: &PartitionBatch) -> Result<i64, Error>;
     /// A way to append outside any epoch that waits for many acknowledgements at once. A log without one says so.

@@ -18,6 +18,8 @@ mod disk;
 mod error;
 mod gather;
 mod key;
+mod marker;
+mod note;
 mod overlay;
 mod scan;
 mod store;
@@ -32,8 +34,12 @@ pub use changes::Changes;
 pub use disk::simulated;
 pub use error::Error;
 pub use gather::Gathered;
+pub use marker::Marker;
+pub use note::Noted;
+#[cfg(test)]
+pub use note::{lose_note_on, noted_on};
 pub use scan::{Cursor, Snapshot, StoredValue};
-pub use store::{Marker, Shared};
+pub use store::Shared;
 pub use task_state::{OperatorStates, StateSettings, StateStatistics, TaskState};
 pub use timers::DueTimer;
 

@@ -9,39 +9,21 @@ use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, LogLevel, Options, WriteBatch, WriteBufferManager};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, LogLevel, Options, WriteBufferManager};
 use rustc_hash::FxSeededState;
 
 use super::budget::CacheBudget;
 use super::disk::Disk;
-use super::key::STORE;
+use super::marker::{FORMAT, FORMAT_KEY, MARKER_KEY, Marker, decode_marker};
+use super::note::{Note, Noted};
 use super::waiting::{Waiting, Writing};
 use super::{Changes, Error};
 use crate::env::failpoint;
 use crate::error::Kind;
 use crate::model::Blobs;
 
-/// Raised with every change of the keys, values or marker at rest. A store of another format is not
-/// read but rebuilt from the changelog.
-pub(super) const FORMAT: u32 = 2;
-
-const FORMAT_KEY: &[u8] = &[STORE, b'f'];
-const MARKER_KEY: &[u8] = &[STORE, b'm'];
-const MARKER_LEN: usize = 80;
 /// Name of the file that says why a directory must not be used again.
 const CONDEMNED: &str = "DAMAGED";
-
-/// The last epoch that the store has taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marker {
-    pub epoch: u64,
-    /// Changelog offset of the epoch's header, for finding it again.
-    pub header_offset: i64,
-    /// Hash of that header: the store counts only if exactly this header stands in the chain.
-    pub header_hash: [u8; 32],
-    /// Digest of the task whose state it is: a store that came here from elsewhere says nothing of this one's changelog.
-    pub task: [u8; 32],
-}
 
 /// What all stores of a process share: memory for committed values, block cache and memory for unflushed writes.
 #[derive(Clone)]
@@ -79,6 +61,7 @@ pub(super) struct Policy {
 pub(super) struct Store {
     db: Arc<Disk>,
     dir: PathBuf,
+    note: Note,
     policy: Policy,
     hasher: FxSeededState,
     waiting: Waiting,
@@ -114,6 +97,7 @@ impl Store {
         let store = Self {
             db: Arc::new(db),
             dir: dir.to_owned(),
+            note: Note::beside(dir),
             policy,
             hasher,
             waiting: Waiting::default(),
@@ -145,6 +129,17 @@ impl Store {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The last epoch that was committed from here, as far as it was noted.
+    pub(super) fn noted(&self) -> Option<Noted> {
+        self.note.read()
+    }
+
+    /// Notes an epoch that surely was committed.
+    pub(super) fn note(&mut self, marker: Marker) {
+        self.note.write(marker);
+        failpoint("commit-noted");
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -315,23 +310,6 @@ impl Drop for Store {
     }
 }
 
-/// Adds the marker, and the format's number, to the batch of what it marks.
-pub(super) fn put_marker(batch: &mut WriteBatch, marker: Marker) {
-    batch.put(MARKER_KEY, encode_marker(marker));
-    batch.put(FORMAT_KEY, FORMAT.to_le_bytes());
-}
-
-#[cfg(test)]
-pub(super) fn marker_in(content: &super::disk::simulated::Content) -> Option<Marker> {
-    content.get(MARKER_KEY).and_then(|bytes| decode_marker(bytes))
-}
-
-#[cfg(test)]
-pub(super) fn put_marker_in(content: &mut super::disk::simulated::Content, marker: Marker) {
-    content.insert(MARKER_KEY.to_vec(), encode_marker(marker).to_vec());
-    content.insert(FORMAT_KEY.to_vec(), FORMAT.to_le_bytes().to_vec());
-}
-
 /// Where this thread simulates a machine, the store on its disk.
 #[cfg(test)]
 fn open_simulated(dir: &Path, policy: Policy) -> Result<(Option<Disk>, Policy), Error> {
@@ -346,24 +324,6 @@ fn open_simulated(dir: &Path, policy: Policy) -> Result<(Option<Disk>, Policy), 
         }
     })?;
     Ok((Some(Disk::Simulated(open)), Policy { write_bytes, flush_bytes, flush_epochs }))
-}
-
-pub(super) fn encode_marker(marker: Marker) -> [u8; MARKER_LEN] {
-    let mut bytes = [0; MARKER_LEN];
-    bytes[..8].copy_from_slice(&marker.epoch.to_le_bytes());
-    bytes[8..16].copy_from_slice(&marker.header_offset.to_le_bytes());
-    bytes[16..48].copy_from_slice(&marker.header_hash);
-    bytes[48..].copy_from_slice(&marker.task);
-    bytes
-}
-
-fn decode_marker(bytes: &[u8]) -> Option<Marker> {
-    let (epoch, rest) = bytes.split_first_chunk()?;
-    let (header_offset, rest) = rest.split_first_chunk()?;
-    let (header_hash, rest) = rest.split_first_chunk()?;
-    let task = rest.try_into().ok()?;
-    let (epoch, header_offset) = (u64::from_le_bytes(*epoch), i64::from_le_bytes(*header_offset));
-    Some(Marker { epoch, header_offset, header_hash: *header_hash, task })
 }
 
 fn options(shared: &Shared, policy: Policy) -> Options {
@@ -399,18 +359,4 @@ fn table_options(shared: &Shared) -> BlockBasedOptions {
     table.set_block_size(8 << 10);
     table.set_format_version(6);
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_marker_reads_back_and_one_of_another_length_does_not() {
-        let marker = Marker { epoch: 7, header_offset: -3, header_hash: [9; 32], task: [8; 32] };
-        let bytes = encode_marker(marker);
-        assert_eq!(decode_marker(&bytes), Some(marker));
-        assert_eq!(decode_marker(&bytes[..79]), None);
-        assert_eq!(decode_marker(&[&bytes[..], &[0]].concat()), None);
-    }
 }

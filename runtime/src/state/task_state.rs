@@ -1,15 +1,17 @@
 //! The state of one task as its operators see it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustc_hash::FxSeededState;
 use std::hash::{BuildHasher, Hasher};
 
 use super::cache::Cache;
 use super::gather::Lookup;
+use super::marker::Marker;
+use super::note::{self, Noted};
 use super::overlay::Overlay;
 use super::scan::{self, Cursor, Snapshot, StoredValue};
-use super::store::{Marker, Policy, Shared, Store};
+use super::store::{Policy, Shared, Store};
 use super::timers::{DueTimer, Timers};
 use super::{Changes, Error, key, value};
 use crate::env::{Bug, bug};
@@ -140,6 +142,17 @@ impl TaskState {
         Store::wipe(dir)
     }
 
+    /// The last epoch that was committed from this directory, also where the store that lies there now stands before it or
+    /// was removed.
+    pub fn noted(&self) -> Option<Noted> {
+        self.store.noted()
+    }
+
+    /// Where that is noted: a file beside the store.
+    pub fn note_path(dir: &Path) -> PathBuf {
+        note::path(dir)
+    }
+
     /// Says which operators, states and timers the positions mean from now on. Called again after a
     /// swap, between two epochs; state of what is no longer declared is kept.
     ///
@@ -225,6 +238,7 @@ impl TaskState {
     /// # Errors
     /// `Retry` where the disk fails: the epoch stands in the changelog, so recover from there.
     pub fn apply(&mut self, marker: Marker) -> Result<(), Error> {
+        self.store.note(marker);
         self.delta();
         let written = self.store.write(&self.changes, marker);
         self.store.condemn_if_corrupt(written)?;

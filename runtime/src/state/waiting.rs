@@ -12,10 +12,10 @@ use std::thread::JoinHandle;
 use rocksdb::WriteBatch;
 use rustc_hash::FxSeededState;
 
+use super::Changes;
 use super::disk::Disk;
+use super::marker::{self, Marker};
 use super::overlay::Overlay;
-use super::store::Marker;
-use super::{Changes, store};
 
 /// Changes of the last epochs with the marker of the newest of them.
 #[derive(Default)]
@@ -79,8 +79,8 @@ impl Waiting {
                 stored => batch.put(key, stored),
             }
         }
-        if let Some(marker) = self.marker {
-            store::put_marker(&mut batch, marker);
+        if let Some(of_newest) = self.marker {
+            marker::put_marker(&mut batch, of_newest);
         }
         batch
     }

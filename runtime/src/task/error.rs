@@ -1,5 +1,7 @@
 //! Why a task cannot go on, and what its owner should do about it.
 
+use std::path::PathBuf;
+
 use crate::error::Kind;
 use crate::model::{PartitionId, TopicId, Uid};
 use crate::{checkpoint, log, operator, state};
@@ -39,10 +41,25 @@ pub enum Error {
     )]
     NoHeader { topic: String, partition: PartitionId },
     #[error(
-        "the local store stands at epoch {stored}, changelog {topic}/{partition} ends at epoch {last}: the changelog \
+        "the local store stands at epoch {stored} (offset {offset}), changelog {topic}/{partition} {found}: the changelog \
          has lost data; restore the topic, or delete the job and start it from chosen offsets"
     )]
-    ChangelogLost { topic: String, partition: PartitionId, stored: u64, last: u64 },
+    ChangelogLost { topic: String, partition: PartitionId, stored: u64, offset: i64, found: String },
+    #[error(
+        "changelog {topic}/{partition} ends at epoch {last} (offset {end}), this server has committed epoch {noted} (offset \
+         {offset}) as it has noted in {}: the changelog has lost its end, and what was written since epoch {last} would be \
+         written again; restore the topic, or delete the job and start it from chosen offsets; to go on and have that \
+         output twice, remove the note and apply the job again", note.display()
+    )]
+    ChangelogCutOff {
+        topic: String,
+        partition: PartitionId,
+        end: i64,
+        last: u64,
+        noted: u64,
+        offset: i64,
+        note: PathBuf,
+    },
     #[error(
         "input {topic}/{partition} starts at offset {start}, the position is {offset}: records {offset} to {} are gone \
          by retention or truncation; restore them, or start the job anew from chosen offsets", start - 1
@@ -91,6 +108,7 @@ impl Error {
             Self::Encode { .. } | Self::OutOfPlace { .. } | Self::Unasked { .. } => Kind::Bug,
             Self::NoHeader { .. }
             | Self::ChangelogLost { .. }
+            | Self::ChangelogCutOff { .. }
             | Self::InputGone { .. }
             | Self::InputShrunk { .. }
             | Self::TopicChanged { .. }

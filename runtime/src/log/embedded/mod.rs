@@ -344,6 +344,10 @@ impl Log for Embedded {
         Ok(Box::new(writer::EmbeddedOutlet::new(self.shared.clone())))
     }
 
+    fn outlives_machine(&self) -> bool {
+        self.shared.store().is_synced()
+    }
+
     fn mirror(&self, _group: &str, _positions: &[GroupPosition]) -> Result<(), Error> {
         Ok(())
     }

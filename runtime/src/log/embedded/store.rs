@@ -69,6 +69,11 @@ impl Store {
         checked
     }
 
+    /// Commits wait for the disk.
+    pub fn is_synced(&self) -> bool {
+        self.settings.sync
+    }
+
     fn check_version(&self, doing: &dyn Fn() -> String) -> Result<(), Error> {
         let store = self;
         match store.get(keys::STORE, doing)? {

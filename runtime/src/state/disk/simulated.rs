@@ -15,7 +15,7 @@ use rocksdb::{WriteBatch, WriteBatchIterator};
 use crate::env::simulated::Dice;
 use crate::state::Marker;
 use crate::state::key::STORE;
-use crate::state::store;
+use crate::state::marker;
 
 pub type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -32,6 +32,8 @@ pub struct Machine(Arc<Mutex<Inner>>);
 
 struct Inner {
     dirs: BTreeMap<PathBuf, Dir>,
+    /// Files that are none of RocksDB's. A process that dies leaves them to the system, which keeps them.
+    files: BTreeMap<PathBuf, Vec<u8>>,
     haste: Haste,
     /// Rises with each kill: what was open before has no hold on the disk any more.
     life: u64,
@@ -65,7 +67,7 @@ pub fn machine() -> Option<Machine> {
 
 impl Machine {
     pub fn new(haste: Haste) -> Self {
-        Self(Arc::new(Mutex::new(Inner { dirs: BTreeMap::new(), haste, life: 0 })))
+        Self(Arc::new(Mutex::new(Inner { dirs: BTreeMap::new(), files: BTreeMap::new(), haste, life: 0 })))
     }
 
     pub fn haste(&self) -> Haste {
@@ -102,6 +104,19 @@ impl Machine {
             }
             None => drop(inner.dirs.remove(path)),
         }
+    }
+
+    /// A file that is none of RocksDB's.
+    pub fn file(&self, path: &Path) -> Option<Vec<u8>> {
+        self.inner().files.get(path).cloned()
+    }
+
+    pub fn put_file(&self, path: &Path, bytes: Vec<u8>) {
+        self.inner().files.insert(path.to_owned(), bytes);
+    }
+
+    pub fn remove_file(&self, path: &Path) {
+        self.inner().files.remove(path);
     }
 
     /// Flipped bits in what RocksDB reads when it opens.
@@ -146,7 +161,7 @@ impl Machine {
 
 /// The epoch that a store's content says it stands at.
 pub fn marker(content: &Content) -> Option<Marker> {
-    store::marker_in(content)
+    marker::marker_in(content)
 }
 
 /// Whether a key is the store's own, and no state.
@@ -157,7 +172,7 @@ pub fn is_own(key: &[u8]) -> bool {
 /// The same content under another marker.
 pub fn with_marker(content: &Content, marker: Marker) -> Content {
     let mut content = content.clone();
-    store::put_marker_in(&mut content, marker);
+    marker::put_marker_in(&mut content, marker);
     content
 }
 

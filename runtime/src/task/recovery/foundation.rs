@@ -50,6 +50,26 @@ pub(super) enum Stop {
     Lost { store: Marker, last: Option<u64> },
     /// The changelog begins behind what the store has taken in. The store may be all that is left: it is kept.
     Gap { store: Marker },
+    /// The changelog, read to its end, ends before an epoch that this task is known to have committed.
+    CutOff { noted: Marker, last: u64 },
+}
+
+/// What reading the changelog to its end has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// The last epoch.
+    pub epoch: u64,
+    /// The header that was passed at the epoch that is noted; none where reading began behind it.
+    pub at_noted: Option<HeaderHash>,
+}
+
+/// What the end says of what was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Witness {
+    /// Nothing is missing, as far as anybody here knows.
+    Agrees,
+    /// Another header has the noted epoch's number: the end was lost once, and somebody who had no note has gone on.
+    WentOnWithout(Marker),
 }
 
 impl Facts {
@@ -88,6 +108,23 @@ pub(super) fn choose(facts: &Facts) -> Result<Foundation, Stop> {
         Some(_) if facts.last >= Some(store.epoch) => Ok(Foundation::ChangelogInPlaceOf(store)),
         Some(_) | None => Err(Stop::Lost { store, last: facts.last }),
     }
+}
+
+/// Compares the changelog's end to the last epoch that was noted here. The store cannot stand for the note: it goes to
+/// disk seldom, and after a kill it lies behind. The note of another task says nothing of this changelog.
+///
+/// # Errors
+/// The noted epoch is not there: whoever goes on writes again what it, and those before it, have written.
+pub(super) fn check_end(task: [u8; 32], noted: Option<Marker>, end: End) -> Result<Witness, Stop> {
+    let noted = noted.filter(|noted| noted.task == task);
+    // Breaks: a changelog that ends before an epoch which was committed has lost it.
+    let noted = noted.filter(|_| !bug(Bug::IgnoreNote) && !bug(Bug::IgnoreLostTail));
+    let Some(noted) = noted else { return Ok(Witness::Agrees) };
+    if end.epoch < noted.epoch {
+        return Err(Stop::CutOff { noted, last: end.epoch });
+    }
+    let is_another = end.at_noted.is_some_and(|hash| hash != noted.header_hash);
+    Ok(if is_another { Witness::WentOnWithout(noted) } else { Witness::Agrees })
 }
 
 #[cfg(test)]
@@ -150,6 +187,40 @@ mod tests {
             assert_eq!(facts.place_of_store(), None);
             assert_eq!(choose(&facts), Ok(Foundation::ChangelogInPlaceOf(store)));
         }
+    }
+
+    const NOTED: Marker = STORE;
+
+    fn end(epoch: u64, at_noted: Option<HeaderHash>) -> End {
+        End { epoch, at_noted }
+    }
+
+    #[test]
+    fn a_changelog_that_ends_before_the_noted_epoch_is_a_stop_that_names_both() {
+        for last in [0, 6] {
+            let found = check_end(TASK, Some(NOTED), end(last, None));
+            assert_eq!(found, Err(Stop::CutOff { noted: NOTED, last }));
+        }
+    }
+
+    #[test]
+    fn a_changelog_that_holds_the_noted_epoch_is_whole_as_far_as_anybody_knows() {
+        for (epoch, at_noted) in [(7, Some([7; 32])), (9, Some([7; 32])), (9, None)] {
+            assert_eq!(check_end(TASK, Some(NOTED), end(epoch, at_noted)), Ok(Witness::Agrees));
+        }
+        assert_eq!(check_end(TASK, None, end(0, None)), Ok(Witness::Agrees));
+    }
+
+    #[test]
+    fn another_header_in_the_noted_epochs_place_means_that_somebody_went_on_without_it() {
+        let found = check_end(TASK, Some(NOTED), end(8, Some([9; 32])));
+        assert_eq!(found, Ok(Witness::WentOnWithout(NOTED)));
+    }
+
+    #[test]
+    fn the_note_of_another_task_is_no_witness_however_far_it_is() {
+        let noted = Marker { epoch: 99, task: [2; 32], ..NOTED };
+        assert_eq!(check_end(TASK, Some(noted), end(7, None)), Ok(Witness::Agrees));
     }
 
     #[test]

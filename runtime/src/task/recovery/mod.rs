@@ -24,8 +24,8 @@ pub use start::deploy;
 pub(super) use start::operator_version;
 
 use build::{build_chain, check_inputs, modules_of, position};
-use foundation::{Foundation, Stop};
-use replay::{Store, open_store};
+use foundation::{End, Foundation, Stop, Witness};
+use replay::{Replayed, Store, open_store};
 use takeover::{beside, check_topics};
 
 use super::context::TaskContext;
@@ -36,7 +36,7 @@ use super::session::{Firing, Head, Intake, OpenEpoch, Session};
 use super::swap::Swaps;
 use super::{Error, changelog};
 use crate::checkpoint::HeaderKind;
-use crate::env::{Bug, bug, failpoint};
+use crate::env::{Bug, bug, failpoint, machine_start};
 use crate::log::{Isolation, Log};
 use crate::model::{BEFORE_ALL_TIME, Uid};
 use crate::state::TaskState;
@@ -48,11 +48,11 @@ const NEVER_HEARD: u64 = u64::MAX;
 /// Epoch and session of the last header, at `known` or behind it. Takes nothing over.
 ///
 /// # Errors
-/// Those of the log; [`Error::ChangelogLost`] where there is none.
+/// Those of the log; [`Error::NoHeader`] where there is none.
 pub(super) fn last_owner(plan: &TaskPlan, log: &dyn Log, known: i64) -> Result<(u64, Uid), Error> {
     let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
     let last = changelog::last_committed(log, plan, known)?;
-    let (_, delta) = last.ok_or(Error::ChangelogLost { topic, partition, stored: 0, last: 0 })?;
+    let (_, delta) = last.ok_or(Error::NoHeader { topic, partition })?;
     Ok((delta.header.epoch, delta.header.owner.session))
 }
 
@@ -160,23 +160,57 @@ impl<'a> Session<'a> {
 /// State and last header. Whoever calls owns the task.
 fn restore(plan: &TaskPlan, log: &dyn Log, (state, marker): Store) -> Result<(TaskState, Head), Error> {
     failpoint("recovery-store-opened");
+    let noted = state.noted().filter(|noted| log.outlives_machine() || noted.machine_start == machine_start());
+    let noted = noted.map(|noted| noted.marker);
     let scan = scan::scan(plan, log, marker)?;
+    let (task, end) = (scan.facts.task, scan.facts.end);
     let foundation = match foundation::choose(&scan.facts) {
         // Breaks: a store ahead of the changelog means that the changelog lost data, and is a stop.
         Err(Stop::Lost { store, .. } | Stop::Gap { store }) if bug(Bug::IgnoreLostTail) => {
             Foundation::ChangelogInPlaceOf(store)
         }
-        chosen => chosen.map_err(|stop| explain(plan, stop))?,
+        chosen => chosen.map_err(|stop| explain(plan, stop, end))?,
     };
-    replay::replay(plan, log, state, foundation, scan)
+    let Replayed { state, head, at_noted } =
+        replay::replay(plan, log, state, foundation, scan, noted.map(|noted| noted.epoch))?;
+    let reached = End { epoch: head.header.epoch, at_noted };
+    match foundation::check_end(task, noted, reached).map_err(|stop| explain(plan, stop, end))? {
+        Witness::Agrees => {}
+        Witness::WentOnWithout(noted) => tracing::warn!(
+            job = %plan.job.name, task = plan.task, epoch = noted.epoch,
+            "the changelog holds another epoch than the one that was committed from here under this number: it has lost \
+             its end, and another server that did not know of it has gone on; some output was written twice"
+        ),
+    }
+    Ok((state, head))
 }
 
-fn explain(plan: &TaskPlan, stop: Stop) -> Error {
+fn explain(plan: &TaskPlan, stop: Stop, end: i64) -> Error {
     let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
     match stop {
         Stop::Lost { store, last } => {
-            Error::ChangelogLost { topic, partition, stored: store.epoch, last: last.unwrap_or(0) }
+            let found = match last {
+                Some(last) => format!("ends at epoch {last} (offset {end})"),
+                None => format!("ends at offset {end}"),
+            };
+            let (stored, offset) = (store.epoch, store.header_offset);
+            Error::ChangelogLost { topic, partition, stored, offset, found }
         }
-        Stop::Gap { store } => Error::ChangelogLost { topic, partition, stored: store.epoch, last: 0 },
+        Stop::Gap { store } => {
+            let found = "begins behind it".to_owned();
+            Error::ChangelogLost { topic, partition, stored: store.epoch, offset: store.header_offset, found }
+        }
+        Stop::CutOff { noted, last } => {
+            let note = TaskState::note_path(&plan.state_dir);
+            Error::ChangelogCutOff {
+                topic,
+                partition,
+                end,
+                last,
+                noted: noted.epoch,
+                offset: noted.header_offset,
+                note,
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::broken;
 use super::foundation::Foundation;
 use super::scan::Scan;
 use super::start::identity;
-use crate::checkpoint::{Chain as HeaderChain, Delta, Header};
+use crate::checkpoint::{Chain as HeaderChain, Delta, Header, HeaderHash};
 use crate::env::{Bug, bug, failpoint};
 use crate::error::Kind;
 use crate::log::Log;
@@ -21,14 +21,24 @@ use crate::task::session::Head;
 /// The store, and what it says of itself.
 pub(super) type Store = (TaskState, Option<Marker>);
 
-/// Brings the state to the changelog's end, from its foundation on. Gives the last header with it.
+/// Where a replay has come to.
+pub(super) struct Replayed {
+    pub state: TaskState,
+    /// The last header.
+    pub head: Head,
+    /// Of the header at the epoch that was asked for, where it was passed.
+    pub at_noted: Option<HeaderHash>,
+}
+
+/// Brings the state to the changelog's end, from its foundation on. Looks out for the header at the epoch `noted`.
 pub(super) fn replay<'a>(
     plan: &'a TaskPlan,
     log: &'a dyn Log,
     mut state: TaskState,
     foundation: Foundation,
     Scan { facts, tail }: Scan<'a>,
-) -> Result<(TaskState, Head), Error> {
+    noted: Option<u64>,
+) -> Result<Replayed, Error> {
     let (mut chain, mut head, mut deltas) = match (foundation, tail) {
         (Foundation::Store(standing), Some(tail)) => {
             let chain = HeaderChain::behind(identity(plan), standing.epoch, standing.hash);
@@ -45,15 +55,20 @@ pub(super) fn replay<'a>(
     };
     // Breaks: after a takeover the changelog is read to its end.
     let is_read = head.is_some() && bug(Bug::TakeoverWithoutReading);
+    let is_noted = |head: &Head| Some(head.header.epoch) == noted;
+    let mut at_noted = head.as_ref().filter(|head| is_noted(head)).map(|head| head.hash);
     while let Some((offset, delta)) = if is_read { None } else { deltas.next()? } {
-        head = Some(apply(plan, &mut state, &mut chain, offset, delta)?);
+        let passed = apply(plan, &mut state, &mut chain, offset, delta)?;
+        at_noted = if is_noted(&passed) { Some(passed.hash) } else { at_noted };
+        head = Some(passed);
     }
-    match head {
-        Some(head) => Ok((state, head)),
+    let head = match head {
+        Some(head) => head,
         // Breaks: a task that finds no header stops.
-        None if bug(Bug::StartWithoutHeader) => Ok((state, broken::start_over(plan)?)),
-        None => Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
-    }
+        None if bug(Bug::StartWithoutHeader) => broken::start_over(plan)?,
+        None => return Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
+    };
+    Ok(Replayed { state, head, at_noted })
 }
 
 /// A store that is damaged, or that another build wrote, is only a cache of the changelog.

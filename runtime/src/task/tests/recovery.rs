@@ -1,8 +1,10 @@
+use std::path::Path;
 use std::time::Duration;
 
 use super::harness::{Bench, settle};
 use crate::error::Kind;
 use crate::log::Log;
+use crate::model::PartitionBatch;
 use crate::state::{Marker, TaskState};
 use crate::task::Error;
 use crate::task::plan::Origin;
@@ -124,6 +126,96 @@ fn a_store_ahead_of_the_changelog_stops_the_task() {
     mark_store(&bench, |marker| Marker { epoch: 99, header_offset: 1_000, header_hash: [1; 32], ..marker });
     let error = bench.run().unwrap_err();
     assert!(matches!(error, Error::ChangelogLost { stored: 99, .. }), "{error}");
+    assert!(error.to_string().contains("stands at epoch 99 (offset 1000)"), "{error}");
+    assert!(error.to_string().contains("ends at offset"), "{error}");
+}
+
+/// Takes the last epochs off the changelog, as an unclean election does: the topic is made again with what is left, and
+/// the plan goes by its new id.
+fn cut_changelog(bench: &mut Bench, epochs: usize) {
+    let name = bench.plan.changelog.name.clone();
+    let spec = bench.log.topic(&name).unwrap().spec;
+    let chunks = bench.batches(&name).remove(0);
+    bench.log.delete_topic(&name).unwrap();
+    bench.plan.changelog = bench.log.create_topic(&spec).unwrap().into();
+    // Each epoch of so few records is one chunk, and one marker.
+    for i in 0..chunks.len() - epochs {
+        let mut writer = bench.log.writer("mender").unwrap();
+        let mut batch = PartitionBatch::new(&name, 0);
+        batch.push(-1, -1, None, Some(chunks.values.bytes(i)));
+        writer.begin().unwrap();
+        writer.append(&batch).unwrap();
+        writer.commit().unwrap();
+    }
+}
+
+/// As a kill leaves it: the store as it was copied, the note as it is.
+fn copy_store(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_changelog_that_lost_its_end_is_noticed_though_the_store_lies_behind() {
+    let mut bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let (state, older) = (bench.plan.state_dir.clone(), bench.dir.path().join("older"));
+    copy_store(&state, &older);
+    bench.send_all(&[("a", "2")]);
+    bench.run().unwrap();
+    // Start, then claim and epoch of each of the two runs: epoch 4 is the last.
+    cut_changelog(&mut bench, 1);
+    for is_there in [true, false] {
+        TaskState::wipe(&state).unwrap();
+        if is_there {
+            copy_store(&older, &state);
+        }
+        let error = bench.run().unwrap_err();
+        assert!(matches!(error, Error::ChangelogCutOff { last: 3, noted: 4, .. }), "{error}");
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.to_string().contains("state.committed"), "{error}");
+        assert_eq!(bench.counts().len(), 2, "nothing was written");
+    }
+    // Whoever removes the note has decided that output may come twice.
+    std::fs::remove_file(TaskState::note_path(&state)).unwrap();
+    bench.run().unwrap();
+    let counts = bench.counts();
+    let of = |count: &str| counts.iter().filter(|line| line.starts_with(&format!("a v1 {count}"))).count();
+    assert_eq!((of("1,1"), of("2,3")), (1, 2), "{counts:?}");
+}
+
+#[test]
+fn a_changelog_that_went_on_elsewhere_is_no_lost_end() {
+    let mut bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let here = bench.plan.state_dir.clone();
+    bench.plan.state_dir = bench.dir.path().join("elsewhere");
+    bench.send_all(&[("a", "2")]);
+    bench.run().unwrap();
+    bench.plan.state_dir = here;
+    bench.send_all(&[("a", "3")]);
+    bench.run().unwrap();
+    assert!(bench.counts()[2].starts_with("a v1 3,6"), "{:?}", bench.counts());
+}
+
+#[test]
+fn the_note_of_another_task_stops_nobody() {
+    let bench = Bench::counting();
+    bench.send_all(&[("a", "1")]);
+    bench.run().unwrap();
+    let mut other = Bench::counting();
+    other.plan.job.uid = crate::model::Uid([8; 16]);
+    other.deploy_again();
+    (0..5).for_each(|_| drop(other.run().unwrap()));
+    std::fs::copy(TaskState::note_path(&other.plan.state_dir), TaskState::note_path(&bench.plan.state_dir)).unwrap();
+    bench.send_all(&[("a", "2")]);
+    bench.run().unwrap();
+    assert!(bench.counts()[1].starts_with("a v1 2,3"), "{:?}", bench.counts());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::env::simulated::Dice;
 use crate::error::Kind;
 use crate::log::{Log, TopicInfo};
-use crate::state::simulated;
+use crate::state::{noted_on, simulated};
 
 use super::process::{Process, Turn};
 use super::world::{CHANGELOG, INPUTS, World};
@@ -20,13 +20,22 @@ pub enum Catastrophe {
     ChangelogMadeAgain,
     /// An unclean election cut the changelog back behind what a store has taken in.
     ChangelogTailLost,
+    /// The same, where the store knows nothing of it: it is gone, or was brought to disk before. The note is left.
+    ChangelogCutOff,
 }
 
 impl Catastrophe {
     pub fn throw(dice: &mut Dice) -> Self {
         use Catastrophe::*;
-        let all =
-            [InputTruncated, InputMadeAgain, InputRegrown, ChangelogEmptied, ChangelogMadeAgain, ChangelogTailLost];
+        let all = [
+            InputTruncated,
+            InputMadeAgain,
+            InputRegrown,
+            ChangelogEmptied,
+            ChangelogMadeAgain,
+            ChangelogTailLost,
+            ChangelogCutOff,
+        ];
         all[dice.index(all.len())]
     }
 }
@@ -117,6 +126,21 @@ impl World<'_> {
                 }
                 let kept = self.dice.index(marker.epoch as usize);
                 let cut = self.oracle.epochs[kept + 1].offset;
+                self.log.cluster().partition(CHANGELOG, 0).ok()?.cut_back(cut);
+                Some(victim)
+            }
+            Catastrophe::ChangelogCutOff => {
+                let noted = |process: &Process<'_>| noted_on(&process.machine, &process.context.plan.state_dir);
+                let (victim, noted) = (0..self.processes.len()).find_map(|i| Some((i, noted(&self.processes[i])?)))?;
+                let epoch = noted.marker.epoch;
+                // The store may have lagged far behind, or have been at hand.
+                let near = self.dice.index(epoch.min(3) as usize + 1).max(1) as u64;
+                let kept = if self.dice.roll(2) == 0 { self.dice.roll(epoch) } else { epoch - near };
+                let Process { machine, context, .. } = &self.processes[victim];
+                if self.dice.roll(3) == 0 {
+                    machine.replace(&context.plan.state_dir, None);
+                }
+                let cut = self.oracle.epochs[kept as usize + 1].offset;
                 self.log.cluster().partition(CHANGELOG, 0).ok()?.cut_back(cut);
                 Some(victim)
             }

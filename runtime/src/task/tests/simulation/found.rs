@@ -23,6 +23,7 @@ pub const BUGS: &[(Bug, u64)] = &[
     (Bug::ReadToFirstEnd, 0),
     (Bug::TrustEpochNumber, 34),
     (Bug::IgnoreLostTail, 91),
+    (Bug::IgnoreNote, 0),
     (Bug::AcceptTornDelta, 3),
     (Bug::ApplyDeltaInPart, 0),
     (Bug::StartWithoutHeader, 27),

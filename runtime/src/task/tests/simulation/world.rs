@@ -16,6 +16,7 @@ use crate::checkpoint::encode_delta;
 use crate::env::simulated::{Dice, JumpingClock};
 use crate::log::sim::{Hardship, Simulated};
 use crate::model::{NextOffset, PartitionBatch, Uid, murmur2};
+use crate::state::lose_note_on;
 use crate::state::simulated::{self, Content};
 use crate::task::Error;
 use crate::task::target::{Change, Target};
@@ -236,8 +237,9 @@ impl<'a> World<'a> {
         }
         let dir: &Path = &process.context.plan.state_dir;
         let content = process.machine.content(dir);
-        match self.dice.roll(6) {
+        match self.dice.roll(7) {
             0 => process.machine.replace(dir, None),
+            6 => lose_note_on(&process.machine, dir),
             1 => {
                 process.machine.damage(dir);
                 process.strange_store = true;
