@@ -41,6 +41,8 @@ pub struct Admin {
     handle: Mutex<Handle>,
     /// The cluster has not answered yet: who is refused need not wait.
     is_connecting: AtomicBool,
+    /// The last call brought no answer, whichever client it was asked by.
+    is_away: AtomicBool,
 }
 
 struct Handle {
@@ -93,7 +95,7 @@ impl Handle {
 impl Admin {
     pub fn new(cluster: Arc<Cluster>) -> Result<Self, Error> {
         let handle = Mutex::new(Handle::new(&cluster)?);
-        Ok(Self { cluster, handle, is_connecting: AtomicBool::new(true) })
+        Ok(Self { cluster, handle, is_connecting: AtomicBool::new(true), is_away: AtomicBool::new(false) })
     }
 
     /// The client to ask by. One that was silent is thrown away, unless it is so new that it may not be to blame.
@@ -111,6 +113,7 @@ impl Admin {
 
     /// What came of a call.
     fn heard(&self, client: &Arc<Client>, is_silent: bool) {
+        self.is_away.store(is_silent, Ordering::Relaxed);
         let mut handle = self.handle();
         if Arc::ptr_eq(&handle.client, client) {
             handle.is_silent = is_silent;
@@ -118,6 +121,12 @@ impl Admin {
         if !is_silent {
             client.events.set_trouble(None);
         }
+    }
+
+    /// Connections that the client to ask by has lost, or that were refused to it.
+    #[cfg(test)]
+    pub fn disconnects(&self) -> u64 {
+        self.handle().client.events.disconnects.load(Ordering::SeqCst)
     }
 
     fn handle(&self) -> MutexGuard<'_, Handle> {
@@ -423,7 +432,7 @@ impl Admin {
             Ok(answer) => answer,
         };
         // SAFETY: the event is of this kind; what it holds lives as long as it.
-        let found = unsafe {
+        let found: Offsets = unsafe {
             let result = sys::rd_kafka_event_ListOffsets_result(answer.0);
             let mut count = 0;
             let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
@@ -439,6 +448,10 @@ impl Admin {
             };
             slice(infos, count).iter().map(one).collect()
         };
+        // A call may be answered by the client alone, for brokers that it does not reach.
+        if !found.is_empty() && found.values().all(|answer| answer.is_err_and(is_silence)) {
+            self.is_away.store(true, Ordering::Relaxed);
+        }
         Ok(found)
     }
 
@@ -511,6 +524,15 @@ impl Admin {
         submit: impl FnOnce(*mut sys::rd_kafka_t, *mut sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
     ) -> Result<Answer, (Code, String)> {
         let client = self.client();
+        // A request that waits for one broker has librdkafka connect to it again and again without a pause where the
+        // broker refuses it: two threads are busy with nothing else. A look for any broker keeps the pauses.
+        if self.is_away.load(Ordering::Relaxed)
+            && let Err(code) = client.brokers(patience)
+        {
+            client.serve(Duration::ZERO);
+            self.heard(&client, true);
+            return Err((code, client.events.explain(native::describe(code))));
+        }
         // SAFETY: queue and options are ours and live until the answer has come: librdkafka counts its own references
         // to the queue, and copies the options.
         let answer = unsafe {

@@ -48,3 +48,32 @@ fn a_client_that_has_heard_that_nobody_leads_a_partition_hears_of_its_next_leade
     assert_eq!(log.end_offset(&spec.name, partition, Isolation::ReadUncommitted).unwrap(), 1);
     assert!(asked.elapsed() < PATIENCE / 4);
 }
+
+/// librdkafka keeps no pause by itself where a request waits for a broker that refuses it.
+#[test]
+fn a_cluster_that_refuses_connections_is_not_tried_without_a_pause() {
+    let Some(cluster) = Cluster::for_tests(Options::default()) else { return };
+    let log = Kafka::connect(&Profile::plain(cluster.bootstrap())).unwrap();
+    let spec =
+        TopicSpec { name: "refused".to_owned(), partitions: 1, cleanup: Cleanup::Delete, max_record_bytes: 1 << 20 };
+    log.create_topic(&spec).unwrap();
+    let answers = || {
+        let found = log.shared.admin.ends(&[("refused", 0)], Isolation::ReadCommitted);
+        found.is_ok_and(|found| found.values().any(Result::is_ok))
+    };
+    assert!(answers());
+    cluster.kill(1).unwrap();
+    assert!(!answers());
+    for _ in 0..3 {
+        let (before, since) = (log.shared.admin.disconnects(), Instant::now());
+        assert!(!answers());
+        let tries = log.shared.admin.disconnects().saturating_sub(before);
+        println!("{tries} connections were refused in {:?}", since.elapsed());
+        assert!(tries < 200, "{tries} connections in {:?}", since.elapsed());
+    }
+    cluster.up(1).unwrap();
+    let since = Instant::now();
+    while !answers() {
+        assert!(since.elapsed() < PATIENCE, "the cluster is there again, and is not asked");
+    }
+}
