@@ -83,6 +83,9 @@ pub struct InputPosition {
     pub next_offset: NextOffset,
     /// Of the last record read; none before the first, or where the log has no such thing.
     pub leader_epoch: Option<i32>,
+    /// Offsets between the last record read and `next_offset` that hold nothing that is ever delivered: markers, aborted
+    /// and compacted records. The leader epoch is that of the record before them.
+    pub gap: u64,
     pub watermark: EventTime,
     pub idle: bool,
     /// For repartition inputs: the time of each task that writes to it.

@@ -27,14 +27,15 @@ impl Session<'_> {
 
     pub(super) fn due(&self) -> bool {
         let settings = &self.plan().settings;
+        let now = self.context.clock.elapsed();
         if self.is_unchanged() {
-            return false;
+            return self.inputs.gaps_are_due(now);
         }
         // The first epoch behind a takeover ends with its first batch: after an outage somebody waits for output.
         if self.head.header.kind == HeaderKind::Claim && self.epoch.records > 0 {
             return true;
         }
-        let age = self.context.clock.elapsed().saturating_sub(self.epoch.opened);
+        let age = now.saturating_sub(self.epoch.opened);
         age >= settings.commit_interval
             || self.state.overlay_bytes() >= settings.epoch_max_bytes
             || self.context.memory().steps.room(self.epoch.records) == 0
@@ -148,6 +149,7 @@ impl Session<'_> {
                 partition: input.partition,
                 next_offset: input.next,
                 leader_epoch: input.leader_epoch,
+                gap: input.gap,
                 watermark: mark.watermark,
                 idle: mark.idle,
                 upstream: Vec::new(),

@@ -4,13 +4,20 @@
 //! always the next offset. Every batch is checked against the position that was asked for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Error;
 use super::handle::Slowest;
 use super::plan::{SourcePlan, TaskPlan};
+use crate::checkpoint::InputPosition;
 use crate::env::{Bug, bug};
 use crate::log::{self, Assignment, Isolation, Log, Reader};
 use crate::model::{EventTime, NextOffset, PartitionBatch, PartitionId};
+
+/// Positions that moved over gaps only are committed so long after they did. Until then a crash loses nothing: the gaps
+/// are moved over again. But once the log has removed what was read, a position before the gap is one that it no longer
+/// holds.
+const GAPS_KEPT_AFTER: Duration = Duration::from_secs(5);
 
 pub struct Input {
     /// Position among the plan's sources.
@@ -19,8 +26,10 @@ pub struct Input {
     pub next: NextOffset,
     /// Of the last committed header.
     pub committed: NextOffset,
-    /// Of the record before `next`; none where the log has no such thing.
+    /// Of the last record before `next`; none where the log has no such thing.
     pub leader_epoch: Option<i32>,
+    /// Offsets between that record and `next`, which hold nothing that is ever delivered.
+    pub gap: u64,
 }
 
 /// What a reader finds wrong with an input while it is read is what [`Inputs::assignments`] finds before, and leaves
@@ -42,23 +51,24 @@ pub fn explain(found: log::Error) -> Error {
 /// In the order of the plan's sources and their partitions; the watermark counts inputs the same way.
 pub struct Inputs {
     entries: Vec<Input>,
+    /// When the first position since the last commit moved over a gap, of the clock that counts from the start.
+    gaps_since: Option<Duration>,
 }
 
 impl Inputs {
     /// `position` gives the committed position of a source's partition; a partition that no header
     /// knows yet starts at its first offset.
-    pub fn new(
-        plan: &TaskPlan,
-        position: impl Fn(&SourcePlan, PartitionId) -> Option<(NextOffset, Option<i32>)>,
-    ) -> Self {
+    pub fn new<'a>(plan: &TaskPlan, position: impl Fn(&SourcePlan, PartitionId) -> Option<&'a InputPosition>) -> Self {
         let mut entries = Vec::new();
         for (source, of) in plan.sources.iter().enumerate() {
             for &partition in &of.partitions {
-                let (next, leader_epoch) = position(of, partition).unwrap_or((NextOffset(0), None));
-                entries.push(Input { source, partition, next, committed: next, leader_epoch });
+                let known = position(of, partition);
+                let next = known.map_or(NextOffset(0), |known| known.next_offset);
+                let (leader_epoch, gap) = known.map_or((None, 0), |known| (known.leader_epoch, known.gap));
+                entries.push(Input { source, partition, next, committed: next, leader_epoch, gap });
             }
         }
-        Self { entries }
+        Self { entries, gaps_since: None }
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Input> {
@@ -85,8 +95,12 @@ impl Inputs {
                 let topic = topic.name.clone();
                 return Err(Error::InputShrunk { topic, partition, offset, end });
             }
+            // A leader epoch says something of the place behind its record only: markers behind it may be of later ones.
+            let behind_record = offset.saturating_sub_unsigned(input.gap);
+            let is_held = behind_record >= start;
+            offset = if is_held { behind_record } else { offset };
             // Breaks: the log is told of which leader the record before was, and so whether it still is that one.
-            let leader_epoch = input.leader_epoch.filter(|_| !bug(Bug::IgnoreLeaderEpoch));
+            let leader_epoch = input.leader_epoch.filter(|_| is_held && !bug(Bug::IgnoreLeaderEpoch));
             // Breaks: offsets count only in the topic that they are of.
             let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
             assignments.push(Assignment { topic: topic.name.clone(), id, partition, offset, leader_epoch });
@@ -114,19 +128,31 @@ impl Inputs {
         let input = &mut self.entries[input];
         input.next = next;
         input.leader_epoch = leader_epoch.or(input.leader_epoch);
+        input.gap = 0;
     }
 
-    /// Moves over what will never be delivered (markers, aborted records) where no record of the open
-    /// epoch stands before it, so that lag comes to nothing at the end of an input.
-    pub fn skip_gaps(&mut self, plan: &TaskPlan, reader: &dyn Reader) {
+    /// Moves over what will never be delivered (markers, aborted records), so that nothing of an input that was wholly
+    /// read is left before its end. Only where all that was delivered has been worked through.
+    pub fn skip_gaps(&mut self, plan: &TaskPlan, reader: &dyn Reader, now: Duration) {
         for input in &mut self.entries {
             let topic = &plan.sources[input.source].topic.name;
             let Some(position) = reader.position(topic, input.partition) else { continue };
-            if input.next == input.committed && position > input.next.0 {
+            if position > input.next.0 {
+                input.gap += (position - input.next.0) as u64;
                 input.next = NextOffset(position);
-                input.committed = input.next;
+                self.gaps_since = self.gaps_since.or(Some(now));
             }
         }
+    }
+
+    /// Positions have moved over gaps since the last commit.
+    pub fn moved_over_gaps(&self) -> bool {
+        self.gaps_since.is_some()
+    }
+
+    /// They have for so long that an epoch is due that holds nothing else.
+    pub fn gaps_are_due(&self, now: Duration) -> bool {
+        self.gaps_since.is_some_and(|since| now.saturating_sub(since) >= GAPS_KEPT_AFTER)
     }
 
     /// Whether all that the log holds of an input was read. Unknown counts as no.
@@ -147,12 +173,14 @@ impl Inputs {
 
     /// For a build that breaks a rule on purpose: back to the last committed header.
     pub fn rewind(&mut self) {
-        self.entries.iter_mut().for_each(|input| input.next = input.committed);
+        self.entries.iter_mut().for_each(|input| (input.next, input.gap) = (input.committed, 0));
+        self.gaps_since = None;
     }
 
     /// The open epoch has been committed.
     pub fn committed(&mut self) {
         self.entries.iter_mut().for_each(|input| input.committed = input.next);
+        self.gaps_since = None;
     }
 
     /// Committed positions by source id and partition.
@@ -165,11 +193,13 @@ impl Inputs {
         positions
     }
 
-    /// Records and markers between the committed positions and the ends of the inputs.
-    pub fn lag(&self, plan: &TaskPlan, reader: &dyn Reader) -> u64 {
+    /// Records and markers between the committed positions and the ends of the inputs. `worked`: the open epoch has
+    /// records; without, what was moved over are gaps, and nobody has to wait for those.
+    pub fn lag(&self, plan: &TaskPlan, reader: &dyn Reader, worked: bool) -> u64 {
         let of = |input: &Input| {
             let end = reader.end(&plan.sources[input.source].topic.name, input.partition)?;
-            Some(end.saturating_sub(input.committed.0).max(0) as u64)
+            let position = if worked { input.committed } else { input.next };
+            Some(end.saturating_sub(position.0).max(0) as u64)
         };
         self.entries.iter().filter_map(of).sum()
     }

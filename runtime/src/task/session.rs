@@ -152,7 +152,10 @@ impl Session<'_> {
         let target = self.context.target.get();
         if target.stop {
             if !self.hold {
-                self.commit_if_changed()?;
+                self.skip_gaps();
+                if !self.is_unchanged() || self.inputs.moved_over_gaps() {
+                    self.commit(HeaderKind::Epoch)?;
+                }
                 failpoint("stop-committed");
                 self.state.flush()?;
                 failpoint("stop-flushed");
@@ -192,7 +195,7 @@ impl Session<'_> {
         let (budget, wait) = (self.budget(), self.wait());
         let intake = &mut self.intake;
         if !self.reader.poll(budget, wait, &mut intake.batch).map_err(inputs::explain)? {
-            self.inputs.skip_gaps(&self.context.plan, self.reader.as_ref());
+            self.skip_gaps();
             self.watch_lag();
             self.rest();
             return Ok(false);
@@ -205,6 +208,14 @@ impl Session<'_> {
         self.condemn();
         self.work_on_whole()?;
         Ok(true)
+    }
+
+    /// Positions move over gaps. Not while a batch is taken apart: the reader stands behind all of it.
+    fn skip_gaps(&mut self) {
+        if self.intake.isolation.is_none() {
+            let now = self.context.clock.elapsed();
+            self.inputs.skip_gaps(&self.context.plan, self.reader.as_ref(), now);
+        }
     }
 
     /// The batch that was just polled, as one. Where a guest fails in it, what the epoch held before it is committed,
@@ -490,7 +501,7 @@ impl Session<'_> {
             return;
         }
         self.lag_asked = Some(now);
-        let lag = self.inputs.lag(&self.context.plan, self.reader.as_ref());
+        let lag = self.inputs.lag(&self.context.plan, self.reader.as_ref(), self.epoch.records > 0);
         self.context.update(|status| status.lag = lag);
     }
 

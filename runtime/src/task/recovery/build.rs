@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use super::takeover::Rules;
-use crate::checkpoint::Header;
+use crate::checkpoint::{Header, InputPosition};
 use crate::env::{Bug, bug};
-use crate::model::{Digest, NextOffset, PartitionId};
+use crate::model::{Digest, PartitionId};
 use crate::operator;
 use crate::operator::bad_record::BadRecords;
 use crate::operator::chain::Chain;
@@ -40,13 +40,12 @@ pub(super) fn check_inputs(plan: &TaskPlan, header: &Header) -> Result<(), Error
     Ok(())
 }
 
-pub(super) fn position(
-    header: &Header,
+pub(super) fn position<'a>(
+    header: &'a Header,
     source: &SourcePlan,
     partition: PartitionId,
-) -> Option<(NextOffset, Option<i32>)> {
-    let known = header.inputs.iter().find(|input| input.source == source.id && input.partition == partition);
-    known.map(|input| (input.next_offset, input.leader_epoch))
+) -> Option<&'a InputPosition> {
+    header.inputs.iter().find(|input| input.source == source.id && input.partition == partition)
 }
 
 pub(in crate::task) fn restore_watermark(

@@ -49,6 +49,7 @@ pub(in crate::task) fn header_zero(plan: &TaskPlan) -> Header {
             partition,
             next_offset: next,
             leader_epoch: None,
+            gap: 0,
             watermark: BEFORE_ALL_TIME,
             idle: false,
             upstream: Vec::new(),

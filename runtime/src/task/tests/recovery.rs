@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::harness::{Bench, settle};
 use crate::error::Kind;
-use crate::log::Log;
+use crate::log::{CommitOutcome, Isolation, Log};
 use crate::model::PartitionBatch;
 use crate::state::{Marker, TaskState};
 use crate::task::Error;
@@ -238,6 +238,79 @@ fn input_that_was_truncated_stops_the_task_and_names_the_gap() {
     let error = bench.run().unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     assert!(error.to_string().contains("records 0 to 1 are gone"), "{error}");
+}
+
+/// Records in an epoch, which ends with a marker in the log.
+fn send_in_an_epoch(bench: &Bench, records: &[(&str, &str)]) {
+    let mut writer = bench.log.writer("upstream").unwrap();
+    writer.begin().unwrap();
+    for (key, value) in records {
+        let mut batch = PartitionBatch::new("numbers", partition_of(key));
+        batch.push(-1, 1_000, Some(key.as_bytes()), Some(value.as_bytes()));
+        writer.append(&batch).unwrap();
+    }
+    assert!(matches!(writer.commit().unwrap(), CommitOutcome::Committed));
+}
+
+fn partition_of(key: &str) -> i32 {
+    crate::model::murmur2::partition(key.as_bytes(), super::harness::PARTITIONS)
+}
+
+/// Stops as it is asked to.
+fn stop(session: &mut Session<'_>) {
+    session.context.target.stop();
+    session.run().unwrap();
+}
+
+#[test]
+fn an_input_that_was_wholly_read_may_be_removed_by_retention_to_its_end() {
+    for stops in [true, false] {
+        let bench = Bench::counting();
+        send_in_an_epoch(&bench, &[("a", "1"), ("a", "2")]);
+        let end = bench.log.end_offset("numbers", partition_of("a"), Isolation::ReadUncommitted).unwrap();
+        let context = bench.context();
+        let mut session = Session::recover(&context).unwrap();
+        settle(&mut session, &bench).unwrap();
+        if stops {
+            stop(&mut session);
+        } else {
+            bench.clock.advance(Duration::from_secs(5));
+            session.step().unwrap();
+        }
+        drop(session);
+        bench.log.delete_records("numbers", partition_of("a"), end).unwrap();
+        bench.send_all(&[("a", "3")]);
+        bench.run().unwrap();
+        let counts: Vec<_> = bench.counts().iter().map(|line| line[..6].to_owned()).collect();
+        assert_eq!(counts, ["a v1 1", "a v1 2", "a v1 3"], "stops: {stops}");
+    }
+}
+
+#[test]
+fn a_task_that_only_moved_over_gaps_commits_that_once_and_comes_to_rest() {
+    let bench = Bench::counting();
+    send_in_an_epoch(&bench, &[("a", "1")]);
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    settle(&mut session, &bench).unwrap();
+    // What was aborted is never delivered.
+    let mut writer = bench.log.writer("upstream").unwrap();
+    writer.begin().unwrap();
+    let mut batch = PartitionBatch::new("numbers", partition_of("a"));
+    batch.push(-1, 1_000, Some(b"a"), Some(b"2"));
+    writer.append(&batch).unwrap();
+    writer.abort().unwrap();
+    let before = session.head.header.epoch;
+    session.step().unwrap();
+    assert!(session.inputs.moved_over_gaps() && session.head.header.epoch == before);
+    for _ in 0..20 {
+        bench.clock.advance(Duration::from_secs(5));
+        session.step().unwrap();
+    }
+    assert_eq!(session.head.header.epoch, before + 1);
+    stop(&mut session);
+    assert_eq!(session.head.header.epoch, before + 1, "nothing was left to commit");
+    assert_eq!(context.status.lock().unwrap().lag, 0);
 }
 
 #[test]

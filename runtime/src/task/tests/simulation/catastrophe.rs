@@ -79,7 +79,8 @@ impl World<'_> {
         let any = self.dice.index(self.processes.len());
         let (topic, partitions) = INPUTS[self.dice.index(INPUTS.len())];
         let partition = self.dice.index(partitions as usize) as i32;
-        let (next, leader_epoch) = self.oracle.positions()[&(topic.to_owned(), partition)];
+        let position = self.oracle.position(topic, partition);
+        let (next, gap, leader_epoch) = (position.next_offset.0, position.gap as i64, position.leader_epoch);
         // So that there is something to lose, and something to be read by mistake.
         (0..60).for_each(|_| self.send_any());
         match what {
@@ -100,7 +101,9 @@ impl World<'_> {
             Catastrophe::InputRegrown => {
                 leader_epoch?;
                 let end = self.log.cluster().partition(topic, partition).ok()?.end;
-                let to = next - 1 - self.dice.roll(next.min(3) as u64) as i64;
+                // Where only markers are cut off nothing was lost that anybody has read.
+                let behind_record = next - gap;
+                let to = behind_record - 1 - self.dice.roll(behind_record.min(3) as u64) as i64;
                 self.log.cluster().partition(topic, partition).ok()?.cut_back(to.max(0));
                 while self.log.cluster().partition(topic, partition).ok()?.end <= end {
                     self.send_any();

@@ -3,10 +3,10 @@
 //! Owns the chain of committed headers and the state that their deltas add up to. Trusts no word of the runtime: what
 //! it asserts are the invariants of the commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::checkpoint::{Assembler, Chain, Delta, Header, HeaderKind, TaskIdentity};
+use crate::checkpoint::{Assembler, Chain, Delta, Header, HeaderKind, InputPosition, TaskIdentity};
 use crate::env::with_bug;
 use crate::log::sim::Cluster;
 use crate::state::simulated::{self, Content};
@@ -108,10 +108,10 @@ impl Oracle {
         Ok(())
     }
 
-    /// Positions by source and partition.
-    pub fn positions(&self) -> BTreeMap<(String, i32), (i64, Option<i32>)> {
-        let inputs = self.last().header.inputs.iter();
-        inputs.map(|i| ((i.source.clone(), i.partition), (i.next_offset.0, i.leader_epoch))).collect()
+    /// Where a source's partition stands by the last header.
+    pub fn position(&self, source: &str, partition: i32) -> &InputPosition {
+        let mut inputs = self.last().header.inputs.iter();
+        inputs.find(|input| input.source == source && input.partition == partition).unwrap()
     }
 }
 

@@ -298,12 +298,11 @@ impl<'a> World<'a> {
 
     /// Retention takes what has been read and committed.
     fn retain(&mut self) {
-        let positions = self.oracle.positions();
         let mut cluster = self.log.cluster();
-        for ((source, partition), (next, _)) in positions {
-            if let Ok(partition) = cluster.partition(&source, partition) {
-                let start = partition.start;
-                partition.truncate(start + self.dice.roll((next - start).max(0) as u64 + 1) as i64);
+        for input in &self.oracle.last().header.inputs {
+            if let Ok(partition) = cluster.partition(&input.source, input.partition) {
+                let read = (input.next_offset.0 - partition.start).max(0) as u64;
+                partition.truncate(partition.start + self.dice.roll(read + 1) as i64);
             }
         }
     }
