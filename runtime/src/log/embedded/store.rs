@@ -239,13 +239,8 @@ fn free_bytes(dir: &Path) -> Option<u64> {
     (answer == 0).then(|| found.f_bavail as u64 * found.f_frsize as u64)
 }
 
-/// The write-ahead log that a kill left is read into memory at the next open and stays where it is: writing it out as
-/// files first would be a good part of the time that a restart takes. The binding has no other way to say so.
-const LEAVE_LOG_IN_PLACE: &str = "avoid_flush_during_recovery=true";
-
 fn options(settings: &Settings) -> rocksdb::Options {
-    let in_place = rocksdb::Options::default().get_options_from_string(LEAVE_LOG_IN_PLACE);
-    let mut options = in_place.expect("RocksDB takes its own option, as a test shows");
+    let mut options = rocksdb::Options::default();
     options.create_if_missing(true);
     options.set_write_buffer_size(settings.write_buffer_bytes);
     options.set_max_write_buffer_number(3);
