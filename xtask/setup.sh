@@ -44,7 +44,7 @@ rust_is_good() {
     [ -n "$minor" ] && [ "$minor" -ge "$RUST_NEEDED" ] && rustc --version >/dev/null 2>&1
 }
 
-# A C++ compiler for RocksDB, libclang for its bindings, ccache so that they are compiled once. Debian's Rust
+# A C++ compiler for RocksDB (see xtask/c++), libclang for its bindings, ccache so that they are compiled once. Debian's Rust
 # with its sources builds the guests where rustup has no wasm32 target, and everything where there is no rustup.
 system_packages() {
     packages ca-certificates ccache clang g++ git libc6-dev libclang-dev lld make pkg-config python3 python3-pip \
@@ -75,13 +75,12 @@ choose_rust() {
 Debian 12 has it in its security updates (bookworm-security in /etc/apt/sources.list), everywhere else https://rustup.rs has it"
 }
 
+# The compilers' names are part of what cargo compares: they must be the same for every checkout.
 choose_compiler() {
-    if command -v ccache >/dev/null; then
-        # clang compiles RocksDB a fifth faster than g++ does.
-        local cxx=c++
-        command -v clang++ >/dev/null && cxx=clang++
-        export CC="${CC:-ccache cc}" CXX="${CXX:-ccache $cxx}"
-    fi
+    install -C -m 755 xtask/c++ "$FOREBAY_CACHE/c++"
+    export CXX="${CXX:-$FOREBAY_CACHE/c++}"
+    command -v ccache >/dev/null && export CC="${CC:-ccache cc}"
+    return 0
 }
 
 setup() {
@@ -91,7 +90,7 @@ setup() {
     choose_compiler
     say "building with $(rustc --version | cut -d' ' -f1,2), kept in $CARGO_TARGET_DIR"
     if [ ! -e "$CARGO_TARGET_DIR/release/forebay" ]; then
-        printf '    A first build compiles RocksDB and wasmtime: 20 to 30 minutes on two cores, seconds from then on.\n' >&2
+        printf '    A first build compiles RocksDB and wasmtime: 15 to 20 minutes on two cores, seconds from then on.\n' >&2
     fi
 }
 
@@ -102,9 +101,18 @@ fetch_kafka() {
     "$CARGO_TARGET_DIR/release/xtask" kafka fetch || say "no Kafka: tests on it will be skipped" &
 }
 
-# Everything that both commands run: the binaries, and the example and test modules as WebAssembly.
+# Everything that both commands run: the binaries that the arguments choose (`--bin NAME` or `--bins`), and the example and
+# test modules as WebAssembly, which are compiled beside them.
 build() {
-    cargo build --release --locked --workspace --bins
+    local progress=() log guests
+    [ -e "$CARGO_TARGET_DIR/release/forebay" ] || progress=(xtask/progress.py)
+    # All of the workspace is named, so that cargo chooses the same features whatever is built.
+    "${progress[@]}" cargo build --release --locked --workspace --bin xtask
+    log=$(mktemp)
+    "$CARGO_TARGET_DIR/release/xtask" guests >"$log" 2>&1 & guests=$!
+    "${progress[@]}" cargo build --release --locked --workspace "$@"
     say "building the guests (examples and test modules) as WebAssembly"
-    cargo xtask guests
+    if ! wait "$guests"; then cat "$log" >&2; rm -f "$log"; fail "the guests could not be built"; fi
+    grep '^guests: ' "$log" || true
+    rm -f "$log"
 }
