@@ -12,10 +12,12 @@ pub mod kafka;
 pub mod read;
 #[cfg(test)]
 pub mod sim;
+mod wake;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+pub use wake::Waker;
 
 use crate::error::Kind;
 use crate::model::{Headers, NextOffset, PartitionBatch, PartitionId, TopicId};
@@ -256,6 +258,8 @@ pub trait Reader: Send {
     /// The end of the partition as far as this reader has heard of it, without asking anybody. Never before the
     /// position; equal to it only where everything that readers are shown was read.
     fn end(&self, topic: &str, partition: PartitionId) -> Option<i64>;
+    /// Ends a `poll` that waits, which then brings nothing.
+    fn waker(&self) -> Waker;
     /// The leader epoch of the last record that `poll` brought of a partition; none where the log has no such thing.
     fn leader_epoch(&self, topic: &str, partition: PartitionId) -> Option<i32>;
 }

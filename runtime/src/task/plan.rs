@@ -126,6 +126,8 @@ pub struct TaskSettings {
     pub cache_bytes: usize,
     /// Timers fired per guest call.
     pub timer_batch: usize,
+    /// A task that has nothing to do looks up so often; records and another target wake it.
+    pub idle_look: Duration,
     /// A task that has had nothing to write for so long gives up its writer.
     pub writer_idle: Duration,
 }
@@ -154,6 +156,7 @@ impl Default for TaskSettings {
             batch_max_bytes: 1 << 20,
             cache_bytes: 256 << 20,
             timer_batch: 1_024,
+            idle_look: Duration::from_millis(250),
             writer_idle: Duration::from_secs(60),
         }
     }

@@ -28,10 +28,8 @@ use crate::state::TaskState;
 use crate::wasm::contract::{Interrupt, Moment};
 use crate::watermark::TaskWatermark;
 
-/// How long a poll waits when nothing else is to be done; a new target waits no longer than that.
-const IDLE_WAIT: Duration = Duration::from_millis(20);
-/// What a task that stands still does not hear by itself: that a trial has ended.
-const HELD_LOOK: Duration = Duration::from_millis(20);
+/// What nobody wakes a task for: that a trial has ended.
+const TRIAL_LOOK: Duration = Duration::from_millis(20);
 /// Due timers fire so long before the task looks up again. Also the time in which work that has begun is not disturbed.
 const TURN: Duration = Duration::from_millis(20);
 /// Often enough for whoever looks at it.
@@ -124,7 +122,7 @@ impl Session<'_> {
                 return Ok(ended);
             }
             if self.hold {
-                self.context.target.wait(self.heard, HELD_LOOK);
+                self.context.target.wait(self.heard, TRIAL_LOOK);
             }
         }
     }
@@ -344,11 +342,13 @@ impl Session<'_> {
         if self.chain.is_migrating() {
             return Duration::ZERO;
         }
+        let settings = &self.plan().settings;
+        let longest = if self.swaps.has_news() { TRIAL_LOOK } else { settings.idle_look };
         if self.is_unchanged() {
-            return IDLE_WAIT;
+            return longest;
         }
         let age = self.context.clock.elapsed().saturating_sub(self.epoch.opened);
-        self.plan().settings.commit_interval.saturating_sub(age).min(IDLE_WAIT)
+        settings.commit_interval.saturating_sub(age).min(longest)
     }
 
     fn moment(&mut self) -> Moment {

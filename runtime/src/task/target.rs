@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::plan::ModuleRef;
+use crate::log::Waker;
 use crate::model::Uid;
 
 /// Another version of one operator's module.
@@ -45,6 +46,8 @@ pub struct TargetCell {
     /// Raised with every change, so that a task looks without taking the lock.
     generation: Arc<AtomicU64>,
     changed: Condvar,
+    /// Ends the task's wait for records.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl TargetCell {
@@ -56,6 +59,11 @@ impl TargetCell {
     /// From now on, whatever is put later.
     pub fn stop(&self) {
         self.change(|current| current.stop = true);
+    }
+
+    /// Whoever waits for records is woken by this where the target changes.
+    pub fn wakes(&self, waker: Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
     }
 
     pub fn get(&self) -> Target {
@@ -91,6 +99,9 @@ impl TargetCell {
         if *current != before {
             self.generation.fetch_add(1, Ordering::AcqRel);
             self.changed.notify_all();
+            if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+                waker.wake();
+            }
         }
     }
 

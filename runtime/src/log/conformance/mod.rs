@@ -58,6 +58,7 @@ macro_rules! log_conformance {
             partitions_take_turns
             a_paused_partition_brings_nothing_and_keeps_its_position
             a_poll_waits_for_records_that_come_later
+            a_poll_that_waits_is_ended_by_a_waker_whenever_it_wakes
             the_position_moves_over_markers_and_gaps_to_the_end
             a_reader_knows_the_end_that_it_has_reached
             an_offset_that_is_not_held_is_an_error_and_no_reset

@@ -107,6 +107,24 @@ pub fn a_poll_waits_for_records_that_come_later(subject: &mut dyn Subject) {
     assert_eq!(texts(&batch), ["late"]);
 }
 
+pub fn a_poll_that_waits_is_ended_by_a_waker_whenever_it_wakes(subject: &mut dyn Subject) {
+    let log = subject.log();
+    let topic = new_topic(log, 1);
+    let mut reader = reader(log, &[at(&topic, 0, 0)]);
+    let mut batch = PartitionBatch::default();
+    let began = std::time::Instant::now();
+    // Until it has heard that there is nothing.
+    while reader.poll(PLENTY, Duration::from_millis(100), &mut batch).unwrap() {}
+    let waker = reader.waker();
+    waker.wake();
+    assert!(!reader.poll(PLENTY, PATIENCE, &mut batch).unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| waker.wake());
+        assert!(!reader.poll(PLENTY, PATIENCE, &mut batch).unwrap());
+    });
+    assert!(began.elapsed() < PATIENCE, "nobody woke it");
+}
+
 pub fn the_position_moves_over_markers_and_gaps_to_the_end(subject: &mut dyn Subject) {
     let log = subject.log();
     let topic = new_topic(log, 1);

@@ -4,8 +4,8 @@
 //! epoch is one RocksDB write. Everything costly (copying, encoding, checksums) was done before the lock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rocksdb::WriteBatch;
 
@@ -151,35 +151,4 @@ impl Append<'_> {
 pub fn index_entry(sealed: &Sealed) -> IndexEntry {
     let Sealed { max_timestamp_ms, records, .. } = *sealed;
     IndexEntry { max_timestamp_ms, records, bytes: sealed.byte_len() as u32 }
-}
-
-/// Wakes readers that wait for records.
-#[derive(Default)]
-pub struct News {
-    generation: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl News {
-    pub fn generation(&self) -> u64 {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn announce(&self) {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.changed.notify_all();
-    }
-
-    /// Waits until there is something newer than `seen`; false at the deadline.
-    pub fn wait(&self, seen: u64, deadline: Instant) -> bool {
-        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
-        while *generation == seen {
-            let left = deadline.saturating_duration_since(crate::env::instant());
-            if left.is_zero() {
-                return false;
-            }
-            generation = self.changed.wait_timeout(generation, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
 }

@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use append::{Addition, Append, Appending, Marker, News, Trouble};
+use append::{Addition, Append, Appending, Marker, Trouble};
 use compaction::Compactor;
 use harsh::Hardship;
 use keys::Bounds;
@@ -33,6 +33,7 @@ use writer::Owners;
 
 pub use harsh::{Harsh, Show};
 
+use super::wake::Wake;
 use super::{
     Cleanup, Error, GroupPosition, Isolation, Log, Outlet, Reader, TimestampBounds, TopicInfo, TopicSpec, Writer,
 };
@@ -86,7 +87,8 @@ struct Shared {
     topics: Topics,
     owners: Owners,
     appending: Appending,
-    news: News,
+    /// Wakes readers that wait for records.
+    news: Arc<Wake>,
     hardship: Option<Hardship>,
     clock: Arc<dyn Clock>,
     tombstone_grace: Duration,
@@ -108,7 +110,7 @@ impl Embedded {
             topics,
             owners: Owners::default(),
             appending: Appending::default(),
-            news: News::default(),
+            news: Arc::default(),
             hardship: settings.harsh.map(Hardship::new),
             clock: settings.clock,
             tombstone_grace: settings.tombstone_grace,

@@ -11,7 +11,7 @@ use super::batch;
 use super::keys::Bounds;
 use super::store::{Scan, Store, corrupt};
 use super::topics::Topic;
-use crate::log::{Assignment, Budget, Error, Isolation, Reader};
+use crate::log::{Assignment, Budget, Error, Isolation, Reader, Waker};
 use crate::model::{PartitionBatch, PartitionId};
 
 pub struct EmbeddedReader {
@@ -20,6 +20,7 @@ pub struct EmbeddedReader {
     cursors: Vec<Cursor>,
     /// Whose turn it is, as an index of `cursors`.
     turn: usize,
+    waker: Waker,
 }
 
 struct Cursor {
@@ -43,7 +44,8 @@ enum Look {
 
 impl EmbeddedReader {
     pub fn new(shared: Arc<Shared>, isolation: Isolation) -> Self {
-        Self { shared, isolation, cursors: Vec::new(), turn: 0 }
+        let waker = Waker::new(&shared.news);
+        Self { shared, isolation, cursors: Vec::new(), turn: 0, waker }
     }
 
     /// Looks at each partition once, in turn, until one brings records.
@@ -102,7 +104,7 @@ impl Reader for EmbeddedReader {
             if more_is_coming && crate::env::instant() < deadline {
                 continue;
             }
-            if !self.shared.news.wait(seen, deadline) {
+            if self.waker.was_asked() || !self.shared.news.wait(seen, deadline) {
                 return Ok(false);
             }
         }
@@ -118,6 +120,10 @@ impl Reader for EmbeddedReader {
         let partition = cursor.topic.partition(cursor.partition).ok()?;
         let end = if self.isolation == Isolation::ReadCommitted { partition.stable() } else { partition.bounds().end };
         Some(end.max(cursor.position))
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     fn leader_epoch(&self, _topic: &str, _partition: PartitionId) -> Option<i32> {

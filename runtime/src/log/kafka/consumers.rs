@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as sys;
@@ -15,6 +15,7 @@ use rdkafka::bindings as sys;
 use super::admin::{error, same_id};
 use super::native::{Client, Code, Failure, PartitionList, Role, cstring};
 use super::profile::{Cluster, Pace};
+use crate::log::wake::Wake;
 use crate::log::{Assignment, Error, Isolation};
 use crate::model::{PartitionId, TopicId};
 
@@ -47,13 +48,6 @@ pub struct Consumer {
     known: Mutex<HashMap<String, Instant>>,
     /// It no longer brought what the log has. Whoever still reads by it may go on as long as it does.
     is_given_up: AtomicBool,
-}
-
-/// Wakes a reader when one of its queues is no longer empty.
-#[derive(Default)]
-pub struct Wake {
-    generation: Mutex<u64>,
-    changed: Condvar,
 }
 
 /// A partition's place with a client, which holds a partition once.
@@ -325,30 +319,6 @@ unsafe extern "C" fn on_news(_: *mut sys::rd_kafka_t, wake: *mut c_void) {
     // SAFETY: the lease holds the wake-up as long as the callback is set.
     if let Some(wake) = unsafe { wake.cast::<Wake>().as_ref() } {
         wake.announce();
-    }
-}
-
-impl Wake {
-    pub fn generation(&self) -> u64 {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn announce(&self) {
-        *self.generation.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.changed.notify_all();
-    }
-
-    /// Waits until there is something newer than `seen`; false at the deadline.
-    pub fn wait(&self, seen: u64, deadline: Instant) -> bool {
-        let mut generation = self.generation.lock().unwrap_or_else(PoisonError::into_inner);
-        while *generation == seen {
-            let left = deadline.saturating_duration_since(crate::env::instant());
-            if left == Duration::ZERO {
-                return false;
-            }
-            generation = self.changed.wait_timeout(generation, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
     }
 }
 

@@ -15,10 +15,11 @@ use rdkafka::bindings as sys;
 
 use super::Shared;
 use super::admin::{self, OffsetOf};
-use super::consumers::{Consumer, Lease, Place, Wake};
+use super::consumers::{Consumer, Lease, Place};
 use super::native::{self, Code};
 use super::stalls::{Watched, Word};
-use crate::log::{Assignment, Budget, Error, Isolation, Reader};
+use crate::log::wake::Wake;
+use crate::log::{Assignment, Budget, Error, Isolation, Reader, Waker};
 use crate::model::{PartitionBatch, PartitionId, TopicId};
 
 /// Messages taken from a queue at once.
@@ -30,7 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct KafkaReader {
     shared: Arc<Shared>,
     isolation: Isolation,
+    /// Announces that one of its queues is no longer empty.
     wake: Arc<Wake>,
+    waker: Waker,
     cursors: Vec<Cursor>,
     /// Whose turn it is, as an index of `cursors`.
     turn: usize,
@@ -77,7 +80,9 @@ enum Look {
 impl KafkaReader {
     pub fn new(shared: Arc<Shared>, isolation: Isolation) -> Self {
         let messages = Messages(Vec::with_capacity(TAKEN_MAX));
-        Self { shared, isolation, wake: Arc::default(), cursors: Vec::new(), turn: 0, messages }
+        let wake = Arc::default();
+        let waker = Waker::new(&wake);
+        Self { shared, isolation, wake, waker, cursors: Vec::new(), turn: 0, messages }
     }
 
     fn look_around(&mut self, budget: Budget, into: &mut PartitionBatch) -> Result<Look, Error> {
@@ -177,6 +182,9 @@ impl Reader for KafkaReader {
                     heard = Some(consumer);
                 }
             }
+            if self.waker.was_asked() {
+                return Ok(false);
+            }
             let now = crate::env::instant();
             if !self.wake.wait(seen, deadline.min(now + LOOK_EVERY)) && crate::env::instant() >= deadline {
                 return Ok(false);
@@ -198,6 +206,10 @@ impl Reader for KafkaReader {
         }
         // Not at the end as far as it has heard: there is at least something before it.
         cursor.lease.high_watermark().max(asked).map(|end| end.max(cursor.position + 1))
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     fn leader_epoch(&self, topic: &str, partition: PartitionId) -> Option<i32> {

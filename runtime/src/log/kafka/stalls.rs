@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::admin;
-use super::consumers::{Consumer, Place, Wake};
+use super::consumers::{Consumer, Place};
 use super::profile::Pace;
+use crate::log::wake::Wake;
 use crate::log::{Assignment, Isolation};
 use crate::model::{PartitionId, TopicId};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::cluster::Cluster;
 use super::{LOOK, Simulated};
 use crate::env::simulated::strike;
-use crate::log::{Assignment, Budget, Error, Isolation, Reader};
+use crate::log::{Assignment, Budget, Error, Isolation, Reader, Waker};
 use crate::model::{PartitionBatch, PartitionId, TopicId};
 
 pub struct SimulatedReader {
@@ -14,6 +14,7 @@ pub struct SimulatedReader {
     cursors: Vec<Cursor>,
     /// Whose turn it is, as an index of `cursors`.
     turn: usize,
+    waker: Waker,
 }
 
 struct Cursor {
@@ -37,7 +38,7 @@ enum Look {
 
 impl SimulatedReader {
     pub fn new(log: Simulated, isolation: Isolation) -> Self {
-        Self { log, isolation, cursors: Vec::new(), turn: 0 }
+        Self { log, isolation, cursors: Vec::new(), turn: 0, waker: Waker::default() }
     }
 
     fn look_around(&mut self, budget: Budget, into: &mut PartitionBatch) -> Result<Look, Error> {
@@ -119,7 +120,7 @@ impl Reader for SimulatedReader {
             }
             tries -= 1;
             if self.log.shared.waits {
-                if Instant::now() >= deadline {
+                if self.waker.was_asked() || Instant::now() >= deadline {
                     return Ok(false);
                 }
                 let cluster = self.log.shared.lock();
@@ -137,6 +138,11 @@ impl Reader for SimulatedReader {
 
     fn end(&self, topic: &str, partition: PartitionId) -> Option<i64> {
         self.cursor(topic, partition)?.heard
+    }
+
+    /// Whoever waits here looks often.
+    fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     fn leader_epoch(&self, topic: &str, partition: PartitionId) -> Option<i32> {

@@ -106,6 +106,7 @@ impl<'a> Session<'a> {
         );
         restore_watermark(&mut watermark, plan, &inputs, &head.header);
         let mut reader = log.reader(Isolation::ReadCommitted)?;
+        context.target.wakes(reader.waker());
         if !hold {
             reader.assign(&inputs.assignments(plan, log)?).map_err(inputs::explain)?;
             failpoint("recovery-assigned");

@@ -92,6 +92,24 @@ fn a_damaged_local_store_that_a_read_comes_upon_is_rebuilt_while_the_task_lives(
 }
 
 #[test]
+fn a_task_that_has_nothing_to_do_sleeps_until_a_record_or_a_target_wakes_it() {
+    let bench = Bench::counting();
+    let context = bench.context();
+    let mut plan = bench.plan.clone();
+    let hour = Duration::from_secs(3_600);
+    (plan.settings.idle_look, plan.settings.commit_interval) = (hour, Duration::from_millis(1));
+    let clock: Arc<dyn Clock> = SystemClock::shared();
+    let mut task = spawn(plan, bench.clusters.clone(), context.modules.clone(), clock).unwrap();
+    wait_for(|| task.status().phase == Phase::Running);
+    bench.send_all(&[("a", "1")]);
+    wait_for(|| bench.counts().len() == 1);
+    task.stop();
+    wait_for(|| task.has_ended());
+    task.join();
+    assert_eq!(task.status().phase, Phase::Stopped);
+}
+
+#[test]
 fn counters_live_as_long_as_the_task_whatever_becomes_of_its_sessions() {
     let bench = Bench::counting();
     let context = bench.context();

@@ -88,7 +88,7 @@ impl Bench {
             bad_records: BadRecordPolicy::DeadLetter.into(),
             dead_letters: topic("job.dead-letters", 1),
             changelog: topic("__forebay.job.changelog", 1),
-            settings: TaskSettings::default(),
+            settings: TaskSettings { idle_look: Duration::from_millis(1), ..TaskSettings::default() },
             state_dir: dir.path().join("state"),
         };
         let modules = operators.iter().map(|(_, module)| (module.digest, module.clone())).collect();

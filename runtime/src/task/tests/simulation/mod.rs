@@ -182,6 +182,7 @@ fn plan(dice: &mut Dice, log: &Simulated, hints: bool) -> TaskPlan {
             batch_max_bytes: 1 << 20,
             cache_bytes: [0, 2_000, 1 << 20][dice.index(3)],
             timer_batch: 1 + dice.index(5),
+            idle_look: Duration::from_millis(20),
             writer_idle: Duration::from_millis([50, 1_000, 60_000][dice.index(3)]),
         },
         state_dir: PathBuf::new(),
