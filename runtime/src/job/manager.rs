@@ -452,28 +452,34 @@ impl Manager {
             Err(log::Error::UnknownTopic(topic)) => Err(Error::ChangelogGone { job: job.name.clone(), topic }),
             checked => {
                 checked?;
-                self.ensure_topic(&names.dead_letters, job.parallelism, DEAD_LETTER_RECORD_BYTES, false)
+                self.ensure_dead_letters(job)
             }
         }
     }
 
     /// Internal topics exist with the settings that the job relies on.
     fn ensure_topics(&self, job: &JobRecord) -> Result<(), Error> {
-        let names = Names::of(job, &self.data_dir);
-        self.ensure_topic(&names.changelog, job.parallelism, CHANGELOG_RECORD_BYTES, true)?;
-        self.ensure_topic(&names.dead_letters, job.parallelism, DEAD_LETTER_RECORD_BYTES, false)
+        self.log.ensure_internal(&TopicSpec {
+            name: Names::of(job, &self.data_dir).changelog,
+            partitions: job.parallelism,
+            cleanup: Cleanup::Delete,
+            max_record_bytes: CHANGELOG_RECORD_BYTES,
+        })?;
+        self.ensure_dead_letters(job)
     }
 
-    fn ensure_topic(&self, name: &str, partitions: u32, max_record_bytes: u32, internal: bool) -> Result<(), Error> {
-        let spec = TopicSpec { name: name.to_owned(), partitions, cleanup: Cleanup::Delete, max_record_bytes };
+    /// The topic for dead letters exists, with whatever settings: a user reads it and may have created it himself.
+    fn ensure_dead_letters(&self, job: &JobRecord) -> Result<(), Error> {
+        let spec = TopicSpec {
+            name: Names::of(job, &self.data_dir).dead_letters,
+            partitions: job.parallelism,
+            cleanup: Cleanup::Delete,
+            max_record_bytes: DEAD_LETTER_RECORD_BYTES,
+        };
         match self.log.create_topic(&spec) {
-            Err(log::Error::TopicExists(_)) if internal => {
-                self.log.check_internal(name, partitions, Cleanup::Delete)?;
-            }
-            Err(log::Error::TopicExists(_)) => {}
-            created => drop(created?),
+            Ok(_) | Err(log::Error::TopicExists(_)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     fn remove(&self, job: &JobRecord) -> Result<(), Error> {

@@ -61,11 +61,7 @@ impl ModuleLog {
             cleanup: Cleanup::Compact,
             max_record_bytes: MAX_RECORD_BYTES,
         };
-        match log.create_topic(&spec) {
-            Ok(_) => {}
-            Err(log::Error::TopicExists(_)) => log.check_internal(&spec.name, 1, Cleanup::Compact)?,
-            Err(error) => return Err(error.into()),
-        }
+        log.ensure_internal(&spec)?;
         let (topic, transactional_id) = (spec.name, namespace.modules_transactional_id());
         Ok(Self { log, topic, transactional_id, cache, known: Mutex::default() })
     }

@@ -129,11 +129,7 @@ impl Store {
             cleanup: Cleanup::Compact,
             max_record_bytes: MAX_RECORD_BYTES,
         };
-        match log.create_topic(&spec) {
-            Ok(_) => {}
-            Err(log::Error::TopicExists(_)) => log.check_internal(&topic, 1, Cleanup::Compact)?,
-            Err(error) => return Err(error.into()),
-        }
+        log.ensure_internal(&spec)?;
         let next = log.start_offset(&topic, 0)?;
         let inner = Mutex::new(Inner { writer: None, view: View::default(), next, writes: BTreeMap::new() });
         let store = Self { log, topic, transactional_id, view: Mutex::default(), inner };

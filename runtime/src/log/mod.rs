@@ -180,6 +180,16 @@ pub trait Log: Send + Sync {
         let found = self.topic(name)?.spec;
         check_shape(&found, partitions, cleanup)
     }
+    /// Creates a topic of the runtime's own; one that exists has to have the settings which keep its records.
+    ///
+    /// # Errors
+    /// [`Error::UnsafeTopic`], [`Error::InvalidTopic`].
+    fn ensure_internal(&self, spec: &TopicSpec) -> Result<(), Error> {
+        match self.create_topic(spec) {
+            Err(Error::TopicExists(_)) => self.check_internal(&spec.name, spec.partitions, spec.cleanup),
+            created => created.map(drop),
+        }
+    }
     /// The first offset that the partition still holds (or will give to its next record).
     fn start_offset(&self, topic: &str, partition: PartitionId) -> Result<i64, Error>;
     /// Behind the last record and marker. Under [`Isolation::ReadCommitted`] the last stable offset.
