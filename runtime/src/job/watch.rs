@@ -94,17 +94,18 @@ impl Manager {
     /// and says what to do. Of a sink that takes other records than before, tasks that start again know it: output that
     /// it would not keep becomes a bad record, in place of being written and lost.
     fn watch_topics(&self) {
-        let jobs = self.running_jobs();
-        let of_jobs =
-            jobs.values().flat_map(|job| job.source_topics().into_keys().chain(job.sink_topics().into_keys()));
-        let topics: BTreeSet<String> = of_jobs.collect();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let with_topics = |(name, job): (String, Arc<RunningJob>)| {
+            let (sources, sinks) = (job.source_topics(), job.sink_topics());
+            (name, job, sources, sinks)
+        };
+        let jobs: Vec<_> = self.running_jobs().into_iter().map(with_topics).collect();
+        let of_jobs = jobs.iter().flat_map(|(_, _, sources, sinks)| sources.keys().chain(sinks.keys()));
+        let names: Vec<&str> = of_jobs.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
         let found = match self.log.topics_named(&names) {
             Ok(found) => found,
             Err(error) => return tracing::debug!("watch the topics of jobs: {error}"),
         };
-        for (name, job) in jobs {
-            let (sources, sinks) = (job.source_topics(), job.sink_topics());
+        for (name, job, sources, sinks) in &jobs {
             let change = found.iter().find_map(|topic| {
                 let name = &topic.spec.name;
                 let grown = sources.get(name).and_then(|before| grown(*before, topic));
@@ -112,7 +113,7 @@ impl Manager {
             });
             if let Some(change) = change {
                 tracing::warn!(job = %name, "{change}: the tasks start again");
-                self.start_over(&name, &job);
+                self.start_over(name, job);
             }
         }
     }

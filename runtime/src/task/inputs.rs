@@ -98,7 +98,9 @@ impl Inputs {
             // A leader epoch says something of the place behind its record only: markers behind it may be of later ones.
             let behind_record = offset.saturating_sub_unsigned(input.gap);
             let is_held = behind_record >= start;
-            offset = if is_held { behind_record } else { offset };
+            if is_held {
+                offset = behind_record;
+            }
             // Breaks: the log is told of which leader the record before was, and so whether it still is that one.
             let leader_epoch = input.leader_epoch.filter(|_| is_held && !bug(Bug::IgnoreLeaderEpoch));
             // Breaks: offsets count only in the topic that they are of.

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_char;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -165,22 +164,12 @@ impl Admin {
 
     /// The names of all topics but Kafka's own.
     pub fn topic_names(&self) -> Result<Vec<String>, Error> {
-        let mut metadata = ptr::null();
         let client = self.client();
-        // SAFETY: the handle lives, and the metadata is destroyed below after all of it was copied.
-        unsafe {
-            let rk = client.rk();
-            let code = sys::rd_kafka_metadata(rk, 1, ptr::null_mut(), &raw mut metadata, native::millis(PATIENCE));
-            self.heard(&client, is_silence(code));
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Err(self.error("list topics", code, None));
-            }
-            let topics = native::slice((*metadata).topics, (*metadata).topic_cnt);
-            let names = topics.iter().filter(|topic| topic.partition_cnt > 0).map(|topic| text_of(topic.topic));
-            let names = names.filter(|name| name != "__consumer_offsets" && name != "__transaction_state").collect();
-            sys::rd_kafka_metadata_destroy(metadata);
-            Ok(names)
-        }
+        let names = client.topic_names(PATIENCE);
+        self.heard(&client, names.as_ref().is_err_and(|code| is_silence(*code)));
+        let mut names = names.map_err(|code| self.error("list topics", code, None))?;
+        names.retain(|name| name != "__consumer_offsets" && name != "__transaction_state");
+        Ok(names)
     }
 
     /// Those of the topics that exist.

@@ -232,22 +232,19 @@ impl Client {
     /// There was no answer, or what the cluster said of the topic.
     pub fn look_up(&self, topic: &str, patience: Duration) -> Result<(), Code> {
         let name = cstring(topic).map_err(|_| Code::RD_KAFKA_RESP_ERR__INVALID_ARG)?;
-        let mut metadata = ptr::null();
-        // SAFETY: living client; the topic's handle and the answer are given back once each, the answer after its error
-        // was copied.
-        let code = unsafe {
+        // SAFETY: living client; the topic's handle is given back once, after the question.
+        let said = unsafe {
             let handle = sys::rd_kafka_topic_new(self.rk, name.as_ptr(), ptr::null_mut());
-            let mut code = sys::rd_kafka_metadata(self.rk, 0, handle, &raw mut metadata, millis(patience));
-            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                code = what_is_said((*metadata).topics, (*metadata).topic_cnt);
-                sys::rd_kafka_metadata_destroy(metadata);
-            }
+            let said = self.metadata(false, handle, patience, |answer| what_is_said(answer.topics, answer.topic_cnt));
             if !handle.is_null() {
                 sys::rd_kafka_topic_destroy(handle);
             }
-            code
+            said
         };
-        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
+        match said? {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            code => Err(code),
+        }
     }
 
     /// How many brokers the cluster names at the moment.
@@ -255,14 +252,44 @@ impl Client {
     /// # Errors
     /// There was no answer.
     pub fn brokers(&self, patience: Duration) -> Result<usize, Code> {
-        let mut metadata = ptr::null();
-        // SAFETY: living client; the answer is given back once, after its number was copied.
+        // SAFETY: no topic is named.
+        let count = unsafe { self.metadata(false, ptr::null_mut(), patience, |answer| answer.broker_cnt) };
+        count.map(|count| usize::try_from(count).unwrap_or(0))
+    }
+
+    /// The names of all topics that have partitions.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub fn topic_names(&self, patience: Duration) -> Result<Vec<String>, Code> {
+        // SAFETY: no topic is named; the topics of the answer are as many as it says, and live as long as it.
         unsafe {
-            match sys::rd_kafka_metadata(self.rk, 0, ptr::null_mut(), &raw mut metadata, millis(patience)) {
+            self.metadata(true, ptr::null_mut(), patience, |answer| {
+                let topics = slice(answer.topics, answer.topic_cnt).iter().filter(|topic| topic.partition_cnt > 0);
+                topics.map(|topic| text_of(topic.topic)).collect()
+            })
+        }
+    }
+
+    /// Asks for metadata, of all topics or of one, and gives the answer back after it was read.
+    ///
+    /// # Safety
+    /// `topic` is null or a living handle.
+    unsafe fn metadata<T>(
+        &self,
+        all_topics: bool,
+        topic: *mut sys::rd_kafka_topic_t,
+        patience: Duration,
+        read: impl FnOnce(&sys::rd_kafka_metadata) -> T,
+    ) -> Result<T, Code> {
+        let mut answer = ptr::null();
+        // SAFETY: living client; the answer is given back once, after it was read.
+        unsafe {
+            match sys::rd_kafka_metadata(self.rk, all_topics.into(), topic, &raw mut answer, millis(patience)) {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                    let count = (*metadata).broker_cnt;
-                    sys::rd_kafka_metadata_destroy(metadata);
-                    Ok(usize::try_from(count).unwrap_or(0))
+                    let found = read(&*answer);
+                    sys::rd_kafka_metadata_destroy(answer);
+                    Ok(found)
                 }
                 code => Err(code),
             }

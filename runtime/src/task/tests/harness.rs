@@ -112,9 +112,7 @@ impl Bench {
 
     /// Appends one record; the timestamp, in milliseconds, is the event time.
     pub fn send(&self, key: &str, value: &str, timestamp_ms: i64) {
-        let mut batch = PartitionBatch::new("numbers", murmur2::partition(key.as_bytes(), PARTITIONS));
-        batch.push(-1, timestamp_ms, Some(key.as_bytes()), Some(value.as_bytes()));
-        self.log.produce(&batch).unwrap();
+        self.log.produce(&number(key, value, timestamp_ms)).unwrap();
     }
 
     pub fn send_all(&self, records: &[(&str, &str)]) {
@@ -190,6 +188,18 @@ impl Bench {
         batches.sort_by_key(|batch| batch.partition);
         batches
     }
+}
+
+/// The partition of a key's records.
+pub fn partition_of(key: &str) -> i32 {
+    murmur2::partition(key.as_bytes(), PARTITIONS)
+}
+
+/// A record for the input, in the partition of its key.
+pub fn number(key: &str, value: &str, timestamp_ms: i64) -> PartitionBatch {
+    let mut batch = PartitionBatch::new("numbers", partition_of(key));
+    batch.push(-1, timestamp_ms, Some(key.as_bytes()), Some(value.as_bytes()));
+    batch
 }
 
 /// Steps until nothing is left to read, to sweep or to fire, and commits.

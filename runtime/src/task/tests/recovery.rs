@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::harness::{Bench, settle};
+use super::harness::{Bench, number, partition_of, settle};
 use crate::error::Kind;
 use crate::log::{CommitOutcome, Isolation, Log};
 use crate::model::PartitionBatch;
@@ -233,8 +233,7 @@ fn a_store_of_another_task_is_rebuilt_however_far_it_is() {
 fn input_that_was_truncated_stops_the_task_and_names_the_gap() {
     let bench = Bench::counting();
     bench.send_all(&[("a", "1"), ("a", "2"), ("a", "3")]);
-    let partition = crate::model::murmur2::partition(b"a", super::harness::PARTITIONS);
-    bench.log.delete_records("numbers", partition, 2).unwrap();
+    bench.log.delete_records("numbers", partition_of("a"), 2).unwrap();
     let error = bench.run().unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     assert!(error.to_string().contains("records 0 to 1 are gone"), "{error}");
@@ -245,15 +244,9 @@ fn send_in_an_epoch(bench: &Bench, records: &[(&str, &str)]) {
     let mut writer = bench.log.writer("upstream").unwrap();
     writer.begin().unwrap();
     for (key, value) in records {
-        let mut batch = PartitionBatch::new("numbers", partition_of(key));
-        batch.push(-1, 1_000, Some(key.as_bytes()), Some(value.as_bytes()));
-        writer.append(&batch).unwrap();
+        writer.append(&number(key, value, 1_000)).unwrap();
     }
     assert!(matches!(writer.commit().unwrap(), CommitOutcome::Committed));
-}
-
-fn partition_of(key: &str) -> i32 {
-    crate::model::murmur2::partition(key.as_bytes(), super::harness::PARTITIONS)
 }
 
 /// Stops as it is asked to.
@@ -296,9 +289,7 @@ fn a_task_that_only_moved_over_gaps_commits_that_once_and_comes_to_rest() {
     // What was aborted is never delivered.
     let mut writer = bench.log.writer("upstream").unwrap();
     writer.begin().unwrap();
-    let mut batch = PartitionBatch::new("numbers", partition_of("a"));
-    batch.push(-1, 1_000, Some(b"a"), Some(b"2"));
-    writer.append(&batch).unwrap();
+    writer.append(&number("a", "2", 1_000)).unwrap();
     writer.abort().unwrap();
     let before = session.head.header.epoch;
     session.step().unwrap();
