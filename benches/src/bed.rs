@@ -13,7 +13,7 @@ use forebay::log::clusters::Clusters;
 use forebay::log::embedded::{Embedded, Settings};
 use forebay::log::kafka::{Kafka, Profile};
 use forebay::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
-use forebay::model::{NextOffset, PartitionBatch, PartitionId, Uid, murmur2};
+use forebay::model::{NextOffset, PartitionBatch, PartitionId, TaskId, Uid, murmur2};
 use forebay::operator::ModuleRef;
 use forebay::task::handle::{Phase, TaskHandle, TaskStatus};
 use forebay::task::plan::*;
@@ -109,8 +109,7 @@ impl Bed {
         let sources = job.inputs.iter().map(|input| self.source(input)).collect::<Outcome<Vec<_>>>()?;
         Ok(TaskPlan {
             job: JobIdentity { name: JOB.into(), uid, incarnation: 1 },
-            stage: "main".into(),
-            task: 0,
+            task: TaskId::main(0),
             parallelism: 1,
             operators: vec![OperatorPlan {
                 id: "operator".into(),

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use forebay::checkpoint::{Header, HeaderKind, Owner, TaskIdentity, encode_delta};
-use forebay::model::{Blobs, Uid};
+use forebay::model::{Blobs, TaskId, Uid};
 use forebay::state::{Gathered, Marker, OperatorStates, StateSettings, TaskState};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -293,7 +293,7 @@ fn key(n: u64) -> [u8; 16] {
 fn header() -> Header {
     Header {
         kind: HeaderKind::Epoch,
-        task: TaskIdentity { job: Uid([1; 16]), incarnation: 0, stage: "main".to_owned(), task: 0, parallelism: 1 },
+        task: TaskIdentity { job: Uid([1; 16]), incarnation: 0, task: TaskId::main(0), parallelism: 1 },
         owner: Owner { session: Uid([2; 16]), claim: 0, generation: 0 },
         epoch: 0,
         previous: [0; 32],

@@ -65,7 +65,7 @@ impl Chain {
 
 impl std::fmt::Display for TaskIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { job, incarnation, stage, task, parallelism } = self;
-        write!(f, "job {job} (incarnation {incarnation}), stage {stage}, task {task} of {parallelism}")
+        let Self { job, incarnation, task, parallelism } = self;
+        write!(f, "job {job} (incarnation {incarnation}), task {task} of {parallelism}")
     }
 }

@@ -8,7 +8,7 @@ use bincode::Options;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::model::{Digest, EventTime, NextOffset, PartitionId, TopicId, Uid};
+use crate::model::{Digest, EventTime, NextOffset, PartitionId, TaskId, TopicId, Uid};
 
 pub(super) const FORMAT: u16 = 1;
 const MAGIC: &[u8; 4] = b"FBYH";
@@ -57,8 +57,7 @@ pub struct TaskIdentity {
     pub job: Uid,
     /// Raised by a restore or rescale: the same job with another past.
     pub incarnation: u64,
-    pub stage: String,
-    pub task: u32,
+    pub task: TaskId,
     pub parallelism: u32,
 }
 
@@ -166,8 +165,8 @@ impl TaskIdentity {
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.job.0).update(&self.incarnation.to_le_bytes());
-        hasher.update(&self.task.to_le_bytes()).update(&self.parallelism.to_le_bytes());
-        hasher.update(self.stage.as_bytes()).finalize().into()
+        hasher.update(&self.task.number.to_le_bytes()).update(&self.parallelism.to_le_bytes());
+        hasher.update(self.task.stage.as_str().as_bytes()).finalize().into()
     }
 }
 

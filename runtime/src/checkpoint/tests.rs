@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::header::FORMAT as HEADER_FORMAT;
 use super::*;
 use crate::golden;
-use crate::model::{Blobs, Digest, NextOffset, TopicId, Uid};
+use crate::model::{Blobs, Digest, NextOffset, TaskId, TopicId, Uid};
 
 fn task() -> TaskIdentity {
-    TaskIdentity { job: Uid([1; 16]), incarnation: 2, stage: "main".to_owned(), task: 3, parallelism: 4 }
+    TaskIdentity { job: Uid([1; 16]), incarnation: 2, task: TaskId::main(3), parallelism: 4 }
 }
 
 /// A header with every field in use.

@@ -164,7 +164,7 @@ impl Runner for Actors {
         script.spawned.push(plan.transactional_id());
         let (target, status) = (Arc::new(TargetCell::default()), Arc::new(Mutex::new(TaskStatus::default())));
         let planned = plan.operators[0].module.digest;
-        let digest = *script.modules.entry(plan.task).or_insert(planned);
+        let digest = *script.modules.entry(plan.task.number).or_insert(planned);
         let fails = script.fails_at_start.take();
         let actor =
             Actor { plan, target: Arc::clone(&target), status: Arc::clone(&status), script: Arc::clone(&self.0) };
@@ -209,7 +209,7 @@ impl Actor {
                 return;
             }
             self.status.lock().unwrap().traps = self.script.lock().unwrap().traps;
-            let runs = self.script.lock().unwrap().modules[&self.plan.task];
+            let runs = self.script.lock().unwrap().modules[&self.plan.task.number];
             let elsewhere = |change: &&Change| change.module.digest != runs;
             let decided = target.modules.get(&0).filter(elsewhere);
             let change = decided.or(target.trial.as_ref().filter(elsewhere));
@@ -226,7 +226,7 @@ impl Actor {
 
     fn outcome(&self) -> TrialOutcome {
         let script = self.script.lock().unwrap();
-        match script.trial_fails.clone().filter(|_| self.plan.task == 1) {
+        match script.trial_fails.clone().filter(|_| self.plan.task.number == 1) {
             Some((why, kind)) => TrialOutcome::Failed { why, kind },
             None if script.trials_last => TrialOutcome::Trying,
             None => TrialOutcome::Ready { values_tried: 7 },
@@ -234,7 +234,7 @@ impl Actor {
     }
 
     fn switch(&self, change: &Change) {
-        let (task, digest) = (self.plan.task, change.module.digest);
+        let (task, digest) = (self.plan.task.number, change.module.digest);
         let faulty = {
             let mut script = self.script.lock().unwrap();
             script.modules.insert(task, digest);

@@ -23,7 +23,8 @@ use super::sample::KeySample;
 use super::spec::{JobSpec, SinkSpec};
 use crate::error::Kind;
 use crate::log::TopicInfo;
-use crate::model::{Digest, names};
+use crate::model::names::JobNames;
+use crate::model::{Digest, StageName};
 use crate::task::plan::{ModuleRef, Parameter};
 use crate::wasm::contract::{Description, GuestFactory};
 
@@ -187,7 +188,7 @@ fn open_all(spec: &JobSpec, graph: &Graph, findings: &mut Findings) {
 fn topics_to_create(spec: &JobSpec, facts: &Facts) -> Vec<String> {
     let dead_letters = spec.dead_letter_topic();
     let missing = !facts.topics.contains_key(&dead_letters);
-    let changelog = names::changelog_topic(&spec.name, "<uid>", names::STAGE);
+    let changelog = JobNames::planned(&spec.name).changelog_topic(&StageName::main());
     missing.then_some(dead_letters).into_iter().chain([changelog]).collect()
 }
 

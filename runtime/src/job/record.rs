@@ -9,7 +9,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::spec::JobSpec;
-use crate::model::{Digest, Uid, names};
+use crate::model::names::JobNames;
+use crate::model::{Digest, Uid};
 use crate::wasm::contract::Description;
 
 /// Version of every record's format. Raised with any change that an older program would misread.
@@ -105,9 +106,8 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
-    /// Names carry the uid, so that no two jobs ever share a topic or directory.
-    pub fn uid8(&self) -> String {
-        names::uid8(self.uid)
+    pub fn names(&self) -> JobNames<'_> {
+        JobNames::new(&self.name, self.uid)
     }
 }
 

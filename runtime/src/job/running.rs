@@ -206,7 +206,7 @@ impl RunningJob {
 
     /// What the tasks say of a swap.
     pub fn reports(&self, swap: &SwapRecord) -> Vec<Report> {
-        self.lock().iter().map(|task| report(task.plan.task, task.life, &task.view(), swap)).collect()
+        self.lock().iter().map(|task| report(task.plan.task.number, task.life, &task.view(), swap)).collect()
     }
 
     /// Tells all tasks to commit what is open and to end. Waits for none.
@@ -228,7 +228,7 @@ impl RunningJob {
     /// Tasks whose threads have not ended.
     pub fn unended(&self) -> Vec<u32> {
         let tasks = self.lock();
-        tasks.iter().filter(|task| !task.handle.has_ended()).map(|task| task.plan.task).collect()
+        tasks.iter().filter(|task| !task.handle.has_ended()).map(|task| task.plan.task.number).collect()
     }
 
     /// Starts tasks again that ended by themselves, when their time has come.
@@ -249,7 +249,7 @@ impl RunningJob {
                             handle.aim(aimed.target.clone());
                             (task.handle, task.life) = (handle, Uid::random());
                         }
-                        Err(error) => tracing::error!(job = %task.plan.job.name, task = task.plan.task, "{error}"),
+                        Err(error) => tracing::error!(job = %task.plan.job.name, task = %task.plan.task, "{error}"),
                     }
                 }
                 Some(_) => {}
@@ -274,15 +274,15 @@ impl RunningTask {
 
     fn decide(&mut self, now: Duration) {
         let status = self.handle.status();
-        let (job, task) = (&self.plan.job.name, self.plan.task);
+        let (job, task) = (&self.plan.job.name, &self.plan.task);
         let why = status.error.as_deref().unwrap_or("it ended without saying why");
         match self.restarts.judge(status.error_kind, now, crate::env::chance()) {
             Verdict::After(pause) => {
-                tracing::warn!(%job, task, "task starts again in {} ms: {why}", pause.as_millis());
+                tracing::warn!(%job, %task, "task starts again in {} ms: {why}", pause.as_millis());
                 self.due = Some(now + pause);
             }
             Verdict::GiveUp => {
-                tracing::error!(%job, task, "task stays down, `forebay job apply` tries again: {why}");
+                tracing::error!(%job, %task, "task stays down, `forebay job apply` tries again: {why}");
                 self.given_up = true;
             }
         }

@@ -9,7 +9,7 @@ pub mod text;
 
 pub use batch::{Headers, PartitionBatch};
 pub use blobs::{Blobs, Malformed};
-pub use ids::{Digest, NextOffset, TopicId, Uid};
+pub use ids::{Digest, NextOffset, StageName, TaskId, TopicId, Uid};
 
 /// Event time: nanoseconds since 1970-01-01T00:00:00Z.
 pub type EventTime = i64;

@@ -5,12 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Uid;
+use super::{StageName, TaskId, Uid};
 
 /// Topics that the runtime keeps for itself begin with this.
 pub const INTERNAL: &str = "__forebay.";
-/// There is one stage until jobs can repartition.
-pub const STAGE: &str = "main";
 
 /// Longest part of a name.
 pub const PART_MAX: usize = 64;
@@ -63,19 +61,47 @@ impl Namespace {
     }
 }
 
-/// Names carry the uid, so that a job made again under its name shares nothing with the old one.
-pub fn uid8(uid: Uid) -> String {
-    uid.to_string().chars().take(8).collect()
+/// What a job's own things are called. They carry the uid: a job made again under its name shares nothing with the old
+/// one. Whatever comes to be a part of these names is a part of this type.
+#[derive(Clone, Debug)]
+pub struct JobNames<'a> {
+    job: &'a str,
+    uid: String,
 }
 
-/// The deltas of a stage.
-pub fn changelog_topic(job: &str, uid8: &str, stage: &str) -> String {
-    format!("{INTERNAL}{job}.{uid8}.{stage}.changelog")
-}
+impl<'a> JobNames<'a> {
+    pub fn new(job: &'a str, uid: Uid) -> Self {
+        Self { job, uid: uid.to_string() }
+    }
 
-/// What fences a predecessor of a task; fixed for the life of the job.
-pub fn task_transactional_id(uid: Uid, stage: &str, task: u32) -> String {
-    format!("forebay.{uid}.{stage}.{task}")
+    /// For people, of a job that has not been created yet.
+    pub fn planned(job: &'a str) -> Self {
+        Self { job, uid: "<uid>".to_owned() }
+    }
+
+    /// The deltas of a stage, one partition per task.
+    pub fn changelog_topic(&self, stage: &StageName) -> String {
+        format!("{INTERNAL}{}.{}.{stage}.changelog", self.job, self.short_uid())
+    }
+
+    /// What fences a predecessor of a task; fixed for the life of the job.
+    pub fn transactional_id(&self, task: &TaskId) -> String {
+        format!("forebay.{}.{}.{}", self.uid, task.stage, task.number)
+    }
+
+    /// All that the job has on a server's disk.
+    pub fn directory(&self, data_dir: &Path) -> PathBuf {
+        data_dir.join("jobs").join(format!("{}.{}", self.job, self.short_uid()))
+    }
+
+    /// A task's store, in its job's directory.
+    pub fn task_directory(&self, data_dir: &Path, task: &TaskId) -> PathBuf {
+        self.directory(data_dir).join(format!("{}.{}", task.stage, task.number))
+    }
+
+    fn short_uid(&self) -> &str {
+        self.uid.get(..8).unwrap_or(&self.uid)
+    }
 }
 
 /// Outlives the job, unless its spec names another.
@@ -86,16 +112,6 @@ pub fn dead_letter_topic(job: &str) -> String {
 /// Under which lag tools see a job's positions, unless its spec names another.
 pub fn consumer_group(job: &str) -> String {
     format!("forebay.{job}")
-}
-
-/// All that a job has on a server's disk.
-pub fn job_directory(data_dir: &Path, job: &str, uid8: &str) -> PathBuf {
-    data_dir.join("jobs").join(format!("{job}.{uid8}"))
-}
-
-/// A task's store, in its job's directory.
-pub fn task_directory(job_directory: &Path, stage: &str, task: u32) -> PathBuf {
-    job_directory.join(format!("{stage}.{task}"))
 }
 
 #[cfg(test)]
@@ -116,12 +132,13 @@ mod tests {
     #[test]
     fn names_of_a_job_are_what_they_were() {
         let uid = Uid::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let uid8 = uid8(uid);
-        assert_eq!(changelog_topic("j", &uid8, STAGE), "__forebay.j.01234567.main.changelog");
-        assert_eq!(task_transactional_id(uid, STAGE, 3), "forebay.0123456789abcdef0123456789abcdef.main.3");
-        let directory = job_directory(Path::new("data"), "j", &uid8);
-        assert_eq!(task_directory(&directory, STAGE, 3), Path::new("data/jobs/j.01234567/main.3"));
+        let (names, task) = (JobNames::new("j", uid), TaskId::main(3));
+        assert_eq!(names.changelog_topic(&task.stage), "__forebay.j.01234567.main.changelog");
+        assert_eq!(names.transactional_id(&task), "forebay.0123456789abcdef0123456789abcdef.main.3");
+        assert_eq!(names.directory(Path::new("data")), Path::new("data/jobs/j.01234567"));
+        assert_eq!(names.task_directory(Path::new("data"), &task), Path::new("data/jobs/j.01234567/main.3"));
         assert_eq!([dead_letter_topic("j"), consumer_group("j")], ["j.dead-letters", "forebay.j"]);
+        assert_eq!(JobNames::planned("j").changelog_topic(&task.stage), "__forebay.j.<uid>.main.changelog");
         assert!(is_internal("__forebay.x") && !is_internal("forebay.x"));
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn apply_indefinite(session: &mut Session<'_>, header: &Header, hash:
 
 fn changelog_end(session: &Session<'_>) -> Result<i64, Error> {
     let TaskPlan { changelog, task, .. } = session.plan();
-    Ok(session.context.log.end_offset(&changelog.name, *task as i32, Isolation::ReadUncommitted)?)
+    Ok(session.context.log.end_offset(&changelog.name, task.changelog_partition(), Isolation::ReadUncommitted)?)
 }
 
 /// [`crate::env::Bug::ReuseWriter`]: aborts, rewinds to the last header known here, and goes on with the same writer.

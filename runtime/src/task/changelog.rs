@@ -12,7 +12,7 @@ use crate::checkpoint::{self, Assembler, Delta};
 use crate::env::{Bug, bug};
 use crate::log::read::{Patience, Polled, Stretch};
 use crate::log::{Assignment, Budget, Isolation, Log, Writer};
-use crate::model::PartitionBatch;
+use crate::model::{PartitionBatch, PartitionId};
 
 /// A poll may bring nothing before the end: a marker that is on its way holds it back. So many polls of this length
 /// without a step forward, and the caller is given another try.
@@ -32,7 +32,7 @@ pub fn read_to_end(
     from: i64,
     mut visit: impl FnMut(i64, Delta) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadUncommitted)?;
+    let end = log.end_offset(&plan.changelog.name, plan.task.changelog_partition(), Isolation::ReadUncommitted)?;
     let mut deltas = Deltas::open(log, plan, from, end)?;
     while let Some((offset, delta)) = deltas.next()? {
         visit(offset, delta)?;
@@ -43,7 +43,7 @@ pub fn read_to_end(
 /// The last complete delta from `from` to what is committed now, and where it begins. For those who do not own the task:
 /// whoever does may have an epoch open.
 pub fn last_committed(log: &dyn Log, plan: &TaskPlan, from: i64) -> Result<Option<(i64, Delta)>, Error> {
-    let end = log.end_offset(&plan.changelog.name, plan.task as i32, Isolation::ReadCommitted)?;
+    let end = log.end_offset(&plan.changelog.name, plan.task.changelog_partition(), Isolation::ReadCommitted)?;
     let mut deltas = Deltas::open(log, plan, from, end)?;
     let mut last = None;
     while let Some(found) = deltas.next()? {
@@ -72,7 +72,7 @@ impl<'a> Deltas<'a> {
         let topic = &plan.changelog;
         // Breaks: offsets count only in the topic that they are of.
         let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
-        let at = Assignment::new(&topic.name, id, plan.task as i32, from);
+        let at = Assignment::new(&topic.name, id, plan.task.changelog_partition(), from);
         Ok(Self {
             log,
             plan,
@@ -94,7 +94,9 @@ impl<'a> Deltas<'a> {
                     self.first_chunk = offset;
                 }
                 let delta = self.assembler.push(chunk);
-                if let Some(delta) = delta.map_err(|e| error(&self.plan.changelog, self.plan.task, offset, e))? {
+                if let Some(delta) =
+                    delta.map_err(|e| error(&self.plan.changelog, self.plan.task.changelog_partition(), offset, e))?
+                {
                     return Ok(Some((self.first_chunk, delta)));
                 }
             }
@@ -115,7 +117,7 @@ impl<'a> Deltas<'a> {
 
 /// Why nothing came, as far as the log says.
 fn stuck(log: &dyn Log, plan: &TaskPlan, end: i64, reached: i64) -> Error {
-    let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
+    let (topic, partition) = (plan.changelog.name.clone(), plan.task.changelog_partition());
     let why = match log.end_offset(&topic, partition, Isolation::ReadCommitted) {
         // Only this task's transactional id writes there, and whoever reads has just taken it over.
         Ok(stable) if stable < end => {
@@ -128,13 +130,18 @@ fn stuck(log: &dyn Log, plan: &TaskPlan, end: i64, reached: i64) -> Error {
     Error::ChangelogStuck { topic, partition, end, reached, seconds: PATIENCE.seconds(), why }
 }
 
-pub fn error(topic: &TopicRef, task: u32, offset: i64, source: checkpoint::Error) -> Error {
-    Error::Changelog { topic: topic.name.clone(), partition: task as i32, offset, source }
+pub fn error(topic: &TopicRef, partition: PartitionId, offset: i64, source: checkpoint::Error) -> Error {
+    Error::Changelog { topic: topic.name.clone(), partition, offset, source }
 }
 
 /// Appends the chunks of a delta to the open epoch.
-pub fn append(writer: &mut dyn Writer, topic: &TopicRef, task: u32, chunks: &[Vec<u8>]) -> Result<(), Error> {
-    let mut batch = PartitionBatch::new(&topic.name, task as i32);
+pub fn append(
+    writer: &mut dyn Writer,
+    topic: &TopicRef,
+    partition: PartitionId,
+    chunks: &[Vec<u8>],
+) -> Result<(), Error> {
+    let mut batch = PartitionBatch::new(&topic.name, partition);
     chunks.iter().for_each(|chunk| batch.push(-1, -1, None, Some(chunk)));
     Ok(writer.append(&batch)?)
 }

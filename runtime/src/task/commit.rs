@@ -81,8 +81,8 @@ impl Session<'_> {
         failpoint("epoch-open");
         let started = self.context.clock.elapsed();
         if kind == HeaderKind::Epoch && self.head.header.kind == HeaderKind::Claim {
-            let (job, task) = (&self.plan().job.name, self.plan().task);
-            tracing::debug!(%job, task, records = self.epoch.records, "first epoch worked on");
+            let (job, task) = (&self.plan().job.name, &self.plan().task);
+            tracing::debug!(%job, %task, records = self.epoch.records, "first epoch worked on");
         }
         self.emit()?;
         self.begin()?;
@@ -121,8 +121,8 @@ impl Session<'_> {
         self.head = Head { header, hash, offset };
         self.inputs.committed();
         if self.is_first_epoch() {
-            let (job, task) = (&self.plan().job.name, self.plan().task);
-            tracing::debug!(%job, task, records = self.epoch.records, "first epoch committed");
+            let (job, task) = (&self.plan().job.name, &self.plan().task);
+            tracing::debug!(%job, %task, records = self.epoch.records, "first epoch committed");
         }
         self.committed(kind, started);
         Ok(())
@@ -174,8 +174,13 @@ impl Session<'_> {
     /// Where in the changelog the delta that was just committed begins.
     fn delta_offset(&self, epoch: u64) -> Result<i64, Error> {
         let TaskPlan { changelog, task, .. } = &self.context.plan;
-        let offset = self.writer.as_ref().and_then(|writer| writer.first_offset(&changelog.name, *task as i32));
-        offset.ok_or_else(|| Error::NoPlace { epoch, topic: changelog.name.clone(), partition: *task as i32 })
+        let offset =
+            self.writer.as_ref().and_then(|writer| writer.first_offset(&changelog.name, task.changelog_partition()));
+        offset.ok_or_else(|| Error::NoPlace {
+            epoch,
+            topic: changelog.name.clone(),
+            partition: task.changelog_partition(),
+        })
     }
 
     fn append_delta(&mut self, header: &Header) -> Result<(), Error> {
@@ -184,7 +189,7 @@ impl Session<'_> {
         let changes = self.state.delta();
         let chunks = checkpoint::encode_delta(header, &changes.keys, &changes.values, changelog::chunk_bytes(topic))
             .map_err(|source| Error::Encode { epoch: header.epoch, source })?;
-        changelog::append(opened(&mut self.writer), topic, plan.task, &chunks)
+        changelog::append(opened(&mut self.writer), topic, plan.task.changelog_partition(), &chunks)
     }
 
     /// Opens the next epoch and tells the world about the last one.

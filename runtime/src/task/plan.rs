@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::codec::{Partitioner, SourceCodec};
 use crate::error::Kind;
 use crate::log::{TopicInfo, TopicRules};
-use crate::model::{Digest, NextOffset, PartitionId, TopicId, Uid, names};
+use crate::model::{Digest, NextOffset, PartitionId, TaskId, TopicId, Uid, names};
 pub use crate::operator::bad_record::{BadRecordPolicies, BadRecordPolicy, CODES_OF_OPERATORS, LETTER_BYTES_MIN};
 pub use crate::operator::sink::SinkTimestamp;
 pub use crate::operator::{ModuleRef, Parameter, Secret};
@@ -18,9 +18,8 @@ use crate::watermark::WatermarkSettings;
 #[derive(Clone)]
 pub struct TaskPlan {
     pub job: JobIdentity,
-    /// Id of the stage; part of the changelog's name and of the transactional id.
-    pub stage: String,
-    pub task: u32,
+    /// Part of the transactional id; its stage is part of the changelog's name.
+    pub task: TaskId,
     pub parallelism: u32,
     pub sources: Vec<SourcePlan>,
     /// In an order in which every operator stands behind those that feed it.
@@ -142,7 +141,7 @@ impl TaskPlan {
 
     /// Fixed for the life of the job: what fences a predecessor of this task.
     pub fn transactional_id(&self) -> String {
-        names::task_transactional_id(self.job.uid, &self.stage, self.task)
+        names::JobNames::new(&self.job.name, self.job.uid).transactional_id(&self.task)
     }
 }
 

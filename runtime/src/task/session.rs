@@ -472,7 +472,7 @@ impl Session<'_> {
         if last == Some(self.head.hash) {
             return Ok(());
         }
-        Err(Error::Overtaken { topic: plan.changelog.name.clone(), partition: plan.task as i32 })
+        Err(Error::Overtaken { topic: plan.changelog.name.clone(), partition: plan.task.changelog_partition() })
     }
 
     /// A fault shows when it happens, whatever becomes of the epoch.

@@ -31,7 +31,7 @@ pub fn spawn(
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<TaskHandle> {
     let status = Arc::new(Mutex::new(TaskStatus::default()));
-    let name = format!("{}-{}", plan.job.name, plan.task);
+    let name = format!("{}-{}", plan.job.name, plan.task.number);
     let context = TaskContext::new(plan, clusters, modules, clock, Arc::clone(&status));
     let target = Arc::clone(&context.target);
     let thread = std::thread::Builder::new().name(name).spawn(move || work(&context))?;
@@ -49,8 +49,8 @@ fn work(context: &TaskContext) {
         loop {
             if context.target.is_stop() {
                 // It is not told twice: where its last commit fails it stops without it.
-                let (job, task) = (&context.plan.job.name, context.plan.task);
-                tracing::warn!(%job, task, "the task stops without its open epoch: {last}");
+                let (job, task) = (&context.plan.job.name, &context.plan.task);
+                tracing::warn!(%job, %task, "the task stops without its open epoch: {last}");
                 return context.update(|status| status.phase = Phase::Stopped);
             }
             match act {
@@ -118,8 +118,8 @@ pub(super) fn judge(
 /// Who owns the task, after it was fenced: by the last claim, read without taking over. An error that says so where it is
 /// somebody else's: only a new assignment brings it back here.
 fn look_for_owner(context: &TaskContext, fenced: Error, supervisor: &mut Supervisor) -> (Error, Act) {
-    let (job, task) = (&context.plan.job.name, context.plan.task);
-    tracing::warn!(%job, task, "{fenced}; looks who owns the task");
+    let (job, task) = (&context.plan.job.name, &context.plan.task);
+    tracing::warn!(%job, %task, "{fenced}; looks who owns the task");
     context.update(|status| {
         status.phase = Phase::Recovering;
         status.error = Some(format!("{fenced}; it looks who owns the task"));
@@ -139,8 +139,8 @@ fn look_for_owner(context: &TaskContext, fenced: Error, supervisor: &mut Supervi
 }
 
 fn report(context: &TaskContext, error: &Error, phase: Phase) {
-    let (job, task, kind) = (&context.plan.job.name, context.plan.task, error.kind());
-    tracing::error!(%job, task, ?kind, "task stopped: {error}");
+    let (job, task, kind) = (&context.plan.job.name, &context.plan.task, error.kind());
+    tracing::error!(%job, %task, ?kind, "task stopped: {error}");
     context.update(|status| {
         status.phase = phase;
         status.error = Some(error.to_string());

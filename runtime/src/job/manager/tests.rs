@@ -4,6 +4,7 @@ use super::super::record::SwapPhase;
 use super::*;
 use crate::env::SystemClock;
 use crate::error::Kind;
+use crate::model::StageName;
 use crate::model::names::Namespace;
 use crate::wasm::contract::{Description, ParameterDecl};
 
@@ -109,7 +110,7 @@ fn a_job_is_created_once_and_applying_it_again_changes_nothing() {
     let job = manager.get("counts").unwrap();
     assert_eq!((job.state, job.tasks.len(), world.spawned()), (State::Running, 4, 4));
     assert_eq!(world.actors.0.lock().unwrap().deployed.len(), 4);
-    let changelog = format!("__forebay.counts.{}.main.changelog", job.record.uid8());
+    let changelog = job.record.names().changelog_topic(&StageName::main());
     assert_eq!(world.log.topic(&changelog).unwrap().spec.partitions, 4);
     assert_eq!(manager.apply(&spec(), Some(job.revision + 1)).err().unwrap().kind(), Kind::Conflict);
 }
@@ -174,7 +175,7 @@ fn a_changelog_that_is_gone_is_not_made_again_empty_by_a_start() {
     let world = World::new();
     let first = world.process();
     first.apply(&spec(), None).unwrap();
-    let changelog = format!("__forebay.counts.{}.main.changelog", first.get("counts").unwrap().record.uid8());
+    let changelog = first.get("counts").unwrap().record.names().changelog_topic(&StageName::main());
     first.shutdown();
     world.log.delete_topic(&changelog).unwrap();
     let second = world.process();

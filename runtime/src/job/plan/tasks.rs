@@ -8,13 +8,11 @@ use super::super::spec::{EventTimeSpec, KeySpec, SourceSpec};
 use super::{Graph, ResolvedSource};
 use crate::codec::{EventTimeRule, FieldPath, KeyRule, SourceCodec};
 use crate::log::Log;
-use crate::model::NextOffset;
-use crate::model::names::{self, STAGE};
+use crate::model::{NextOffset, StageName, TaskId};
 use crate::task::plan::{JobIdentity, OperatorPlan, SinkPlan, SourcePlan, TaskPlan, TaskSettings, TopicRef};
 use crate::watermark::WatermarkSettings;
 
-/// What a job's internal things are called. They carry the uid: a job made again under its name
-/// shares none of them.
+/// What the things of a job are called that are made and removed with it, and its dead letters.
 pub struct Names {
     pub changelog: String,
     pub dead_letters: String,
@@ -23,16 +21,12 @@ pub struct Names {
 
 impl Names {
     pub fn of(job: &JobRecord, data_dir: &Path) -> Self {
-        let uid8 = job.uid8();
+        let names = job.names();
         Self {
-            changelog: names::changelog_topic(&job.name, &uid8, STAGE),
+            changelog: names.changelog_topic(&StageName::main()),
             dead_letters: job.spec.dead_letter_topic(),
-            directory: names::job_directory(data_dir, &job.name, &uid8),
+            directory: names.directory(data_dir),
         }
-    }
-
-    fn task(&self, task: u32) -> PathBuf {
-        names::task_directory(&self.directory, STAGE, task)
     }
 }
 
@@ -41,20 +35,25 @@ pub fn task_plans(job: &JobRecord, graph: &Graph, log: &dyn Log, data_dir: &Path
     let names = Names::of(job, data_dir);
     let changelog = TopicRef::from(log.topic(&names.changelog)?);
     let dead_letters = TopicRef::from(log.topic(&names.dead_letters)?);
-    let plan = |task: u32| {
+    let stage = StageName::main();
+    let plan = |number: u32| {
+        let task = TaskId::new(stage.clone(), number);
         Ok(TaskPlan {
             job: JobIdentity { name: job.name.clone(), uid: job.uid, incarnation: job.incarnation },
-            stage: STAGE.to_owned(),
+            state_dir: job.names().task_directory(data_dir, &task),
             task,
             parallelism: job.parallelism,
-            sources: graph.sources.iter().map(|source| source_plan(job, source, task)).collect::<Result<_, Error>>()?,
+            sources: graph
+                .sources
+                .iter()
+                .map(|source| source_plan(job, source, number))
+                .collect::<Result<_, Error>>()?,
             operators: operators(graph),
             sinks: sinks(job, graph),
             bad_records: job.spec.bad_records.policies(),
             dead_letters: dead_letters.clone(),
             changelog: changelog.clone(),
             settings: TaskSettings { commit_interval: job.spec.commit.interval, ..TaskSettings::default() },
-            state_dir: names.task(task),
         })
     };
     (0..job.parallelism).map(plan).collect()

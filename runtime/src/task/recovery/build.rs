@@ -123,7 +123,7 @@ pub(super) fn build_chain(
         transform.reroute(routes_of(plan, modules, index), &keyed);
         transforms.push(transform);
     }
-    let share = Share { task: plan.task, parallelism: plan.parallelism, partitioner: plan.partitioner() };
+    let share = Share { task: plan.task.number, parallelism: plan.parallelism, partitioner: plan.partitioner() };
     let outlet =
         Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan, rules), share, keyed);
     let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
@@ -155,7 +155,7 @@ fn sink(plan: &SinkPlan, rules: &Rules<'_>) -> Sink {
 fn bad_records(plan: &TaskPlan, rules: &Rules<'_>) -> BadRecords {
     let topic = &plan.dead_letters;
     let now = *rules.get(&(None, topic.name.as_str())).unwrap_or(&topic.rules);
-    let partition = (plan.task % topic.partitions.max(1)) as i32;
+    let partition = (plan.task.number % topic.partitions.max(1)) as i32;
     let job = (plan.job.name.as_str(), plan.job.uid);
     BadRecords::new(job, plan.bad_records.clone(), &topic.name, partition, now)
 }

@@ -50,7 +50,7 @@ const NEVER_HEARD: u64 = u64::MAX;
 /// # Errors
 /// Those of the log; [`Error::NoHeader`] where there is none.
 pub(super) fn last_owner(plan: &TaskPlan, log: &dyn Log, known: i64) -> Result<(u64, Uid), Error> {
-    let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
+    let (topic, partition) = (plan.changelog.name.clone(), plan.task.changelog_partition());
     let last = changelog::last_committed(log, plan, known)?;
     let (_, delta) = last.ok_or(Error::NoHeader { topic, partition })?;
     Ok((delta.header.epoch, delta.header.owner.session))
@@ -146,9 +146,9 @@ impl<'a> Session<'a> {
     fn announce(&self, [started, fenced, restored]: [Duration; 3]) {
         let now = self.context.clock.elapsed();
         let ms = |from: Duration, to: Duration| to.saturating_sub(from).as_millis() as u64;
-        let (job, task, epoch) = (&self.plan().job.name, self.plan().task, self.head.header.epoch);
+        let (job, task, epoch) = (&self.plan().job.name, &self.plan().task, self.head.header.epoch);
         let (fence_ms, restore_ms, claim_ms) = (ms(started, fenced), ms(fenced, restored), ms(restored, now));
-        tracing::info!(%job, task, epoch, fence_ms, restore_ms, claim_ms, "task recovered");
+        tracing::info!(%job, %task, epoch, fence_ms, restore_ms, claim_ms, "task recovered");
         let took = now.saturating_sub(started);
         self.context.update(|status| {
             status.recovery_us = took.as_micros() as u64;
@@ -178,7 +178,7 @@ fn restore(plan: &TaskPlan, log: &dyn Log, (state, marker): Store) -> Result<(Ta
     match foundation::check_end(task, noted, reached).map_err(|stop| explain(plan, stop, end))? {
         Witness::Agrees => {}
         Witness::WentOnWithout(noted) => tracing::warn!(
-            job = %plan.job.name, task = plan.task, epoch = noted.epoch,
+            job = %plan.job.name, task = %plan.task, epoch = noted.epoch,
             "the changelog holds another epoch than the one that was committed from here under this number: it has lost \
              its end, and another server that did not know of it has gone on; some output was written twice"
         ),
@@ -187,7 +187,7 @@ fn restore(plan: &TaskPlan, log: &dyn Log, (state, marker): Store) -> Result<(Ta
 }
 
 fn explain(plan: &TaskPlan, stop: Stop, end: i64) -> Error {
-    let (topic, partition) = (plan.changelog.name.clone(), plan.task as i32);
+    let (topic, partition) = (plan.changelog.name.clone(), plan.task.changelog_partition());
     match stop {
         Stop::Lost { store, last } => {
             let found = match last {

@@ -66,7 +66,12 @@ pub(super) fn replay<'a>(
         Some(head) => head,
         // Breaks: a task that finds no header stops.
         None if bug(Bug::StartWithoutHeader) => broken::start_over(plan)?,
-        None => return Err(Error::NoHeader { topic: plan.changelog.name.clone(), partition: plan.task as i32 }),
+        None => {
+            return Err(Error::NoHeader {
+                topic: plan.changelog.name.clone(),
+                partition: plan.task.changelog_partition(),
+            });
+        }
     };
     Ok(Replayed { state, head, at_noted })
 }
@@ -101,7 +106,9 @@ fn apply(
     delta: Delta,
 ) -> Result<Head, Error> {
     let Delta { header, hash, keys, values } = delta;
-    chain.follow(&header, hash).map_err(|source| changelog::error(&plan.changelog, plan.task, offset, source))?;
+    chain
+        .follow(&header, hash)
+        .map_err(|source| changelog::error(&plan.changelog, plan.task.changelog_partition(), offset, source))?;
     state.replay(&Changes { keys, values }, marker(&header, hash, offset))?;
     failpoint("recovery-delta-replayed");
     Ok(Head { header, hash, offset })

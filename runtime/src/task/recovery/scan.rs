@@ -29,7 +29,7 @@ pub(super) struct Tail<'a> {
 /// Looks at the changelog as far as the choice of a foundation needs it. Whoever calls owns the task: the changelog's
 /// end is its end.
 pub(super) fn scan<'a>(plan: &'a TaskPlan, log: &'a dyn Log, store: Option<Marker>) -> Result<Scan<'a>, Error> {
-    let (topic, partition) = (&plan.changelog.name, plan.task as i32);
+    let (topic, partition) = (&plan.changelog.name, plan.task.changelog_partition());
     let end = log.end_offset(topic, partition, Isolation::ReadUncommitted)?;
     let start = log.start_offset(topic, partition)?;
     let mut facts = Facts { task: identity(plan).digest(), store, start, end, standing: None, last: None };

@@ -16,7 +16,7 @@ use crate::task::plan::{ModuleRef, TaskPlan};
 /// Those of the log; [`Error::Indefinite`] where the caller must try again.
 pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
     let mut writer = log.writer(&plan.transactional_id())?;
-    let (topic, partition) = (&plan.changelog.name, plan.task as i32);
+    let (topic, partition) = (&plan.changelog.name, plan.task.changelog_partition());
     let start = log.start_offset(topic, partition)?;
     let end = log.end_offset(topic, partition, Isolation::ReadUncommitted)?;
     if Deltas::open(log, plan, start, end)?.next()?.is_some() {
@@ -32,7 +32,7 @@ pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
     )
     .map_err(|source| Error::Encode { epoch: 0, source })?;
     writer.begin()?;
-    changelog::append(writer.as_mut(), &plan.changelog, plan.task, &chunks)?;
+    changelog::append(writer.as_mut(), &plan.changelog, plan.task.changelog_partition(), &chunks)?;
     let outcome = writer.commit()?;
     failpoint("deploy-after-header");
     match outcome {
@@ -75,8 +75,7 @@ pub(super) fn identity(plan: &TaskPlan) -> TaskIdentity {
     TaskIdentity {
         job: plan.job.uid,
         incarnation: plan.job.incarnation,
-        stage: plan.stage.clone(),
-        task: plan.task,
+        task: plan.task.clone(),
         parallelism: plan.parallelism,
     }
 }

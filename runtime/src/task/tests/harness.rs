@@ -13,7 +13,7 @@ use crate::error::Kind;
 use crate::log::clusters::Clusters;
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::{Assignment, Budget, Cleanup, Isolation, Log, TopicSpec};
-use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
+use crate::model::{Digest, NextOffset, PartitionBatch, TaskId, Uid, murmur2};
 use crate::operator::ModuleRef;
 use crate::task::Error;
 use crate::task::context::TaskContext;
@@ -54,8 +54,7 @@ impl Bench {
         let last = operators.len() - 1;
         let plan = TaskPlan {
             job: JobIdentity { name: "job".into(), uid: Uid([7; 16]), incarnation: 1 },
-            stage: "main".into(),
-            task: 0,
+            task: TaskId::main(0),
             parallelism: 1,
             sources: vec![SourcePlan {
                 id: "in".into(),

@@ -36,7 +36,7 @@ use crate::error::Kind;
 use crate::log::clusters::Clusters;
 use crate::log::sim::{Hardship, Simulated};
 use crate::log::{Cleanup, Log, TopicSpec};
-use crate::model::{Digest, NextOffset, PartitionBatch, Uid, murmur2};
+use crate::model::{Digest, NextOffset, PartitionBatch, TaskId, Uid, murmur2};
 use crate::operator::ModuleRef;
 use crate::state::simulated::{Haste, Machine};
 use crate::task::context::TaskContext;
@@ -154,8 +154,7 @@ fn plan(dice: &mut Dice, log: &Simulated, hints: bool) -> TaskPlan {
     });
     TaskPlan {
         job: JobIdentity { name: "job".into(), uid: Uid([7; 16]), incarnation: 1 },
-        stage: "main".into(),
-        task: 0,
+        task: TaskId::main(0),
         // Of two, and it reads the other's partitions too: a single task has no reason to refuse a misplaced record.
         parallelism: 2,
         operators: vec![OperatorPlan {
@@ -248,8 +247,8 @@ fn verbs(dice: &mut Dice) -> Vec<&'static str> {
 }
 
 fn identity(plan: &TaskPlan) -> TaskIdentity {
-    let (job, stage) = (plan.job.uid, plan.stage.clone());
-    TaskIdentity { job, incarnation: plan.job.incarnation, stage, task: plan.task, parallelism: plan.parallelism }
+    let (job, task) = (plan.job.uid, plan.task.clone());
+    TaskIdentity { job, incarnation: plan.job.incarnation, task, parallelism: plan.parallelism }
 }
 
 /// As often as it takes; that it happens once is the oracle's to say.
