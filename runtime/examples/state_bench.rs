@@ -302,6 +302,7 @@ fn header() -> Header {
         processing_time: 0,
         base: None,
         swap: None,
+        time_reset: 0,
         operators: vec![],
     }
 }

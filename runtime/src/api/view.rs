@@ -7,7 +7,7 @@ use crate::job::record::{JobRecord, ModuleId, ModuleRecord, SwapPhase, SwapRecor
 use crate::job::running::TaskView;
 use crate::job::spec::JobSpec;
 use crate::job::swap::SwapPlan;
-use crate::task::handle::{ModuleStatus, Phase, Slowest};
+use crate::task::handle::{InputTime, ModuleStatus, Phase};
 use crate::wasm::contract::Description;
 
 pub fn module(record: &ModuleRecord) -> proto::Module {
@@ -199,13 +199,13 @@ fn task(number: u32, view: &TaskView) -> proto::Task {
         bad_records: status.bad_records.clone().into_iter().collect(),
         error_kind: status.error_kind.map_or_else(String::new, |kind| kind.name().to_owned()),
         watermark_moved_at_ms: status.watermark_moved / 1_000_000,
-        slowest: status.slowest.as_ref().map(slowest),
+        slowest: status.slowest.as_ref().map(input_time),
     }
 }
 
-fn slowest(slowest: &Slowest) -> proto::Slowest {
-    let (source, partition) = (slowest.source.clone(), slowest.partition);
-    proto::Slowest { source, partition, watermark_ns: slowest.watermark }
+fn input_time(input: &InputTime) -> proto::Slowest {
+    let (source, partition) = (input.source.clone(), input.partition);
+    proto::Slowest { source, partition, watermark_ns: input.watermark }
 }
 
 fn phase(phase: Phase) -> proto::TaskPhase {

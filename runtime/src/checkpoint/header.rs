@@ -39,6 +39,8 @@ pub struct Header {
     pub base: Option<BaseInForce>,
     /// The last swap that this task has made.
     pub swap: Option<Uid>,
+    /// Number of the last reset of event time that this task has come through; 0 before any.
+    pub time_reset: u64,
     pub operators: Vec<OperatorVersion>,
 }
 

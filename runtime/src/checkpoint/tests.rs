@@ -50,6 +50,7 @@ fn full_header() -> Header {
             manifest: Digest([12; 32]),
         }),
         swap: Some(Uid([13; 16])),
+        time_reset: 16,
         operators: vec![OperatorVersion {
             id: "enrich".to_owned(),
             module: Digest([14; 32]),

@@ -72,6 +72,8 @@ bugs! {
     SkipClaim = "skip-claim",
     /// Event time starts from nothing after a recovery.
     ForgetWatermark = "forget-watermark",
+    /// A reset of event time is made again after each takeover.
+    RepeatReset = "repeat-reset",
     /// Timers are in no delta.
     ForgetTimers = "forget-timers",
     /// A guest call that failed leaves its state writes behind.

@@ -182,6 +182,11 @@ impl Chain {
         self.source_routes = source_routes;
     }
 
+    /// Event time no longer goes where it was on its way to: what was remembered until it had come there is forgotten.
+    pub fn give_up_advance(&mut self) {
+        self.advance = Advance::default();
+    }
+
     /// The earliest timer of all operators.
     pub fn next_timer(&self, state: &mut TaskState) -> Result<Option<EventTime>, Error> {
         let mut earliest = None;

@@ -12,7 +12,7 @@ use super::note::{self, Noted};
 use super::overlay::Overlay;
 use super::scan::{self, Cursor, Snapshot, StoredValue};
 use super::store::{Policy, Shared, Store};
-use super::timers::{DueTimer, Timers};
+use super::timers::{DueTimer, RegisteredTimers, Timers};
 use super::{Changes, Error, key, value};
 use crate::env::{Bug, bug};
 use crate::model::{EventTime, Uid, murmur2};
@@ -216,6 +216,11 @@ impl TaskState {
     pub fn next_timer(&mut self, operator: usize) -> Result<Option<EventTime>, Error> {
         let next = self.operators[operator].timers.next(&mut self.store);
         self.store.condemn_if_corrupt(next)
+    }
+
+    /// The operator's timers, as far as they are known; none before any was read.
+    pub fn registered_timers(&self, operator: usize) -> Option<RegisteredTimers> {
+        self.operators[operator].timers.registered_timers()
     }
 
     /// Memory that the open epoch takes.

@@ -30,6 +30,17 @@ impl DueTimer {
     }
 }
 
+/// The timers that are registered at one operator, as far as they are known without reading more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct RegisteredTimers {
+    /// All of them where `is_all`, else those of them that were read: there are more, later ones.
+    pub known: u64,
+    pub is_all: bool,
+    pub first: Option<EventTime>,
+    /// Of the known ones.
+    pub last: Option<EventTime>,
+}
+
 pub(super) struct Timers {
     operator: String,
     names: Vec<String>,
@@ -141,6 +152,17 @@ impl Timers {
                 _ => self.load(store)?,
             }
         }
+    }
+
+    /// What stands in memory; none before anything was read.
+    pub(super) fn registered_timers(&self) -> Option<RegisteredTimers> {
+        let time = |timer: Option<&DueTimer>| timer.map(|timer| timer.time);
+        (self.horizon != Horizon::NothingLoaded).then(|| RegisteredTimers {
+            known: self.near.len() as u64,
+            is_all: self.horizon == Horizon::AllLoaded,
+            first: time(self.near.first()),
+            last: time(self.near.last()),
+        })
     }
 
     /// Bytes that the open epoch's changes take.

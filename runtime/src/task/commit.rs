@@ -167,6 +167,7 @@ impl Session<'_> {
             processing_time: self.shown_time,
             base: last.base,
             swap: self.swaps.in_force.or(last.swap),
+            time_reset: self.epoch.time_reset.unwrap_or(last.time_reset),
             operators: operators.map(|t| operator_version(&t.id, t.module(), t.migrations.migrator())).collect(),
         }
     }
@@ -207,11 +208,13 @@ impl Session<'_> {
         self.show_phase();
         let clock = context.clock.now();
         let freshness = epoch.newest.map(|newest| clock.saturating_sub(newest));
-        let slowest = self.watermark.slowest().map(|(input, time)| self.inputs.slowest(&context.plan, input, time));
+        let ends = [self.watermark.slowest(), self.watermark.fastest()];
+        let ends = ends.map(|input| input.map(|(input, time)| self.inputs.time_of(&context.plan, input, time)));
         let put_aside = self.chain.outlet.bad.take_counts();
         context.update(|status| {
             status.epoch = self.head.header.epoch;
-            status.show_time(self.emitted_watermark, slowest, clock);
+            status.show_time(self.emitted_watermark, ends, clock);
+            status.time_reset = self.head.header.time_reset;
             status.records_in += epoch.records;
             status.records_out += epoch.emitted;
             status.dead_letters += put_aside.dead_lettered;

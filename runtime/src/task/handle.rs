@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::target::{Target, TargetCell};
 use crate::error::Kind;
 use crate::model::{EventTime, PartitionId};
+pub use crate::state::RegisteredTimers;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -36,7 +37,13 @@ pub struct TaskStatus {
     /// Processing time at which the watermark was seen to move last; 0 before any.
     pub watermark_moved: i64,
     /// Which input partition decides it; `None` where all are idle.
-    pub slowest: Option<Slowest>,
+    pub slowest: Option<InputTime>,
+    /// Which input partition has come furthest by itself.
+    pub fastest: Option<InputTime>,
+    /// Number of the last reset of event time that the task has come through; 0 before any.
+    pub time_reset: u64,
+    /// Per operator id the timers that are registered, as far as they are known.
+    pub timers: BTreeMap<String, RegisteredTimers>,
     pub records_in: u64,
     pub records_out: u64,
     pub dead_letters: u64,
@@ -91,9 +98,9 @@ pub enum TrialOutcome {
     },
 }
 
-/// The partition that holds event time back.
+/// How far event time has come in one input partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Slowest {
+pub struct InputTime {
     /// Id of the source.
     pub source: String,
     pub partition: PartitionId,
@@ -119,11 +126,12 @@ pub struct SwapStatus {
 
 impl TaskStatus {
     /// `now` is the clock's.
-    pub(super) fn show_time(&mut self, watermark: EventTime, slowest: Option<Slowest>, now: i64) {
+    pub(super) fn show_time(&mut self, watermark: EventTime, ends: [Option<InputTime>; 2], now: i64) {
         if self.watermark != watermark || self.watermark_moved == 0 {
             self.watermark_moved = now;
         }
-        (self.watermark, self.slowest) = (watermark, slowest);
+        self.watermark = watermark;
+        [self.slowest, self.fastest] = ends;
     }
 }
 
@@ -137,6 +145,9 @@ impl Default for TaskStatus {
             watermark: crate::model::BEFORE_ALL_TIME,
             watermark_moved: 0,
             slowest: None,
+            fastest: None,
+            time_reset: 0,
+            timers: BTreeMap::new(),
             records_in: 0,
             records_out: 0,
             dead_letters: 0,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Error;
-use super::handle::Slowest;
+use super::handle::InputTime;
 use super::plan::{SourcePlan, TaskPlan};
 use crate::checkpoint::InputPosition;
 use crate::env::{Bug, bug};
@@ -168,9 +168,9 @@ impl Inputs {
     }
 
     /// An input by the names that people know it by.
-    pub fn slowest(&self, plan: &TaskPlan, input: usize, watermark: EventTime) -> Slowest {
+    pub fn time_of(&self, plan: &TaskPlan, input: usize, watermark: EventTime) -> InputTime {
         let Input { source, partition, .. } = self.entries[input];
-        Slowest { source: plan.sources[source].id.clone(), partition, watermark }
+        InputTime { source: plan.sources[source].id.clone(), partition, watermark }
     }
 
     /// For a build that breaks a rule on purpose: back to the last committed header.

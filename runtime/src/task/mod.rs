@@ -24,6 +24,7 @@ mod smaller_steps;
 mod supervisor;
 mod swap;
 pub mod target;
+mod time_reset;
 mod worker;
 
 pub use error::Error;

@@ -59,6 +59,8 @@ pub(super) struct OpenEpoch {
     pub writing: bool,
     pub emitted: u64,
     pub late: u64,
+    /// The reset of event time that it makes.
+    pub time_reset: Option<u64>,
 }
 
 /// The batch that was polled last, and how far it has been worked through.
@@ -159,6 +161,9 @@ impl Session<'_> {
                 failpoint("stop-flushed");
             }
             return Ok(Some(Ended::Stopped));
+        }
+        if let Some(reset) = target.time_reset {
+            self.reset_time(reset)?;
         }
         self.follow(&target)?;
         Ok(None)
@@ -502,7 +507,12 @@ impl Session<'_> {
         }
         self.lag_asked = Some(now);
         let lag = self.inputs.lag(&self.context.plan, self.reader.as_ref(), self.epoch.records > 0);
-        self.context.update(|status| status.lag = lag);
+        let timers = self.chain.transforms.iter().enumerate();
+        let timers = timers.filter_map(|(k, transform)| Some((transform.id.clone(), self.state.registered_timers(k)?)));
+        self.context.update(|status| {
+            status.lag = lag;
+            status.timers = timers.collect();
+        });
     }
 
     /// The session runs again, after it has recovered or been let go.

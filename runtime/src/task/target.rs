@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::plan::ModuleRef;
 use crate::log::Waker;
-use crate::model::Uid;
+use crate::model::{EventTime, Uid};
 
 /// Another version of one operator's module.
 #[derive(Clone)]
@@ -28,6 +28,16 @@ impl PartialEq for Change {
     }
 }
 
+/// Event time is to go back, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeReset {
+    /// Counts a job's resets from 1 on. Not an arbitrary id: a process whose records are old must not make an older
+    /// reset again behind a newer one.
+    pub number: u64,
+    /// No watermark is beyond it afterwards. Before all time: as if no record had been seen.
+    pub to: EventTime,
+}
+
 #[derive(Clone, Default, PartialEq)]
 pub struct Target {
     /// Commit what is open and end.
@@ -37,6 +47,8 @@ pub struct Target {
     /// Decided: the operator at this position is to run this version. One that is not named runs what the task's last
     /// header says.
     pub modules: BTreeMap<usize, Change>,
+    /// The job's newest reset of event time. Made unless the task's last header names it, or a newer one.
+    pub time_reset: Option<TimeReset>,
 }
 
 /// Where the target of one task stands.

@@ -1,7 +1,7 @@
 //! Watermarks: how far event time has come in one task.
 //!
 //! Owns one generator per input partition and the minimum over the active ones. Never moves
-//! backwards. Never reads a clock: the caller says how much time has passed, to notice idle partitions.
+//! backwards, but where it is told to ([`TaskWatermark::take_back`]). Never reads a clock: the caller says how much time has passed, to notice idle partitions.
 //! Read [`TaskWatermark::advance`] first.
 
 use std::time::Duration;
@@ -76,6 +76,21 @@ impl TaskWatermark {
             self.reached = self.reached.max(minimum);
         }
         self.reached
+    }
+
+    /// Takes back what goes beyond `to`: each input's time, and how far event time has come. A partition that is idle
+    /// stays so. Before all time is as if no record had been seen: time follows the records that come from here on.
+    pub fn take_back(&mut self, to: EventTime) {
+        for Generator { mark, .. } in &mut self.generators {
+            mark.watermark = mark.watermark.min(to);
+        }
+        self.reached = self.reached.min(to);
+    }
+
+    /// The input that has come furthest by itself, idle or not.
+    pub fn fastest(&self) -> Option<(usize, EventTime)> {
+        let inputs = self.generators.iter().map(|generator| generator.mark.watermark).enumerate();
+        inputs.rev().max_by_key(|(_, watermark)| *watermark)
     }
 
     /// The input that decides how far event time has come, and how far it is by itself; none where all are idle.

@@ -56,6 +56,23 @@ fn the_slowest_input_holds_time_and_one_that_brought_nothing_holds_all_of_it() {
 }
 
 #[test]
+fn time_that_is_taken_back_follows_the_records_that_come_then() {
+    let mut task = task(&[settings(0, None), settings(0, Some(5))]);
+    task.observe(0, &[9_000], at(0));
+    task.observe(1, &[700], at(0));
+    assert_eq!(task.advance(at(9), ALWAYS), 8_999, "the other is idle");
+    assert_eq!((task.slowest(), task.fastest()), (Some((0, 8_999)), Some((0, 8_999))));
+    task.take_back(800);
+    assert_eq!(task.advance(at(9), ALWAYS), 800);
+    let marks: Vec<_> = task.snapshot().map(|mark| (mark.watermark, mark.idle)).collect();
+    assert_eq!(marks, [(800, false), (699, true)]);
+    task.take_back(BEFORE_ALL_TIME);
+    assert_eq!(task.advance(at(9), ALWAYS), BEFORE_ALL_TIME);
+    task.observe(0, &[750], at(9));
+    assert_eq!(task.advance(at(9), ALWAYS), 749, "an idle input does not hold it");
+}
+
+#[test]
 fn an_idle_input_is_left_out_and_comes_back_without_moving_time_back() {
     let mut task = task(&[settings(0, Some(5)), settings(0, Some(5))]);
     task.observe(0, &[1_000], at(0));

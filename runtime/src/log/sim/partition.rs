@@ -29,6 +29,8 @@ pub struct Committed {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// None: it was written outside of any.
+    pub transaction: Option<u64>,
 }
 
 #[derive(Default)]
@@ -115,8 +117,8 @@ impl Partition {
                 },
             };
             if commits {
-                let Record { key, value, headers, .. } = record.clone();
-                found.push(Committed { offset: entry.offset, key, value, headers });
+                let Record { key, value, headers, transaction, .. } = record.clone();
+                found.push(Committed { offset: entry.offset, key, value, headers, transaction });
             }
         }
         found

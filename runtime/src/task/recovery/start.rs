@@ -66,6 +66,7 @@ pub(in crate::task) fn header_zero(plan: &TaskPlan) -> Header {
         processing_time: BEFORE_ALL_TIME,
         base: None,
         swap: None,
+        time_reset: 0,
         operators: plan.operators.iter().map(|op| operator_version(&op.id, &op.module, None)).collect(),
     }
 }

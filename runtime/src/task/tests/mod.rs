@@ -13,3 +13,4 @@ mod records;
 mod recovery;
 mod simulation;
 mod swap;
+mod time_reset;

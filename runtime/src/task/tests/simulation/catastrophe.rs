@@ -64,7 +64,7 @@ impl World<'_> {
                     if self.oracle.epochs.len() > epochs {
                         return Err(format!("{what:?}: epochs were committed before it stopped: {error}"));
                     }
-                    self.model.judge(&self.log.cluster(), false)?;
+                    self.judge(false)?;
                     return Ok(true);
                 }
                 Turn::Stopped(error) => return Err(format!("{what:?}: stopped for another reason: {error}")),

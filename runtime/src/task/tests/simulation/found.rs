@@ -33,6 +33,7 @@ pub const BUGS: &[(Bug, u64)] = &[
     (Bug::IgnoreLeaderEpoch, 64),
     (Bug::SkipClaim, 0),
     (Bug::ForgetWatermark, 0),
+    (Bug::RepeatReset, 4),
     (Bug::ForgetTimers, 4),
     (Bug::KeepFailedState, 0),
     (Bug::KeepFailedOutput, 2),

@@ -104,7 +104,7 @@ fn run(seed: u64) -> Result<Told, String> {
         oracle: Oracle::new(CHANGELOG, identity(&plan)),
         model: Model::default(),
         processes: contexts.iter().map(process).collect(),
-        weights: Weights::throw(&mut dice),
+        weights: Weights::throw(&mut dice, &mut Dice::new(!seed)),
         verbs: verbs(&mut dice),
         hints,
         time_ms: 1_000,
@@ -123,6 +123,11 @@ fn run(seed: u64) -> Result<Told, String> {
     }
     let epochs = world.oracle.epochs.len() as u64;
     *world.tally.entry("epochs".to_owned()).or_default() += epochs;
+    let resets = world.oracle.epochs.windows(2).filter(|pair| pair[0].header.time_reset < pair[1].header.time_reset);
+    let resets: Vec<_> = resets.map(|pair| pair[0].header.watermark > pair[1].header.watermark).collect();
+    *world.tally.entry("resets made".to_owned()).or_default() += resets.len() as u64;
+    *world.tally.entry("event time taken back".to_owned()).or_default() +=
+        resets.iter().filter(|back| **back).count() as u64;
     let digest = world.digest();
     Ok(Told { tally: world.tally, digest })
 }
@@ -361,6 +366,8 @@ fn is_not_vacuous(tally: &BTreeMap<String, u64>) {
         "Pause",
         "Disk",
         "Swap",
+        "Reset",
+        "event time taken back",
         "Groups",
         "Retention",
         "TornDelta",
@@ -381,6 +388,8 @@ fn is_not_vacuous(tally: &BTreeMap<String, u64>) {
         "died at after-commit",
         "died at commit-noted",
         "died at ended in doubt",
+        "died at time-reset-begun",
+        "died at time-reset-committed",
         "died at recovery-delta-replayed",
         "died at state-written",
     ] {

@@ -64,15 +64,21 @@ struct Found {
     times_seen: BTreeMap<u64, u32>,
     ticks: BTreeSet<(String, i64)>,
     watermark: i64,
+    /// The last reset of event time behind which output stands.
+    reset: u64,
     now: i64,
 }
 
 impl Model {
     /// I1: committed output is a function of committed input, each record once and in its order. `all`: nothing may be
-    /// missing.
-    pub fn judge(&self, cluster: &Cluster, all: bool) -> Result<(), String> {
+    /// missing. `resets`: behind which reset of event time each transaction's output stands.
+    pub fn judge(&self, cluster: &Cluster, resets: &BTreeMap<u64, u64>, all: bool) -> Result<(), String> {
         let mut found = Found { watermark: i64::MIN, now: i64::MIN, ..Found::default() };
         for record in cluster.committed("counts", 0, 0) {
+            let reset = record.transaction.and_then(|transaction| resets.get(&transaction)).copied();
+            if let Some(reset) = reset.filter(|reset| *reset != found.reset) {
+                (found.reset, found.watermark) = (reset, i64::MIN);
+            }
             self.take(&mut found, parse(&record)?).map_err(|e| format!("{e} (output at {})", record.offset))?;
         }
         let letters = self.letters(cluster)?;

@@ -3,12 +3,13 @@
 //! Owns the chain of committed headers and the state that their deltas add up to. Trusts no word of the runtime: what
 //! it asserts are the invariants of the commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::checkpoint::{Assembler, Chain, Delta, Header, HeaderKind, InputPosition, TaskIdentity};
 use crate::env::with_bug;
 use crate::log::sim::Cluster;
+use crate::model::EventTime;
 use crate::state::simulated::{self, Content};
 
 /// One committed epoch.
@@ -18,6 +19,7 @@ pub struct Epoch {
     hash: [u8; 32],
     /// Of all state after it.
     digest: u64,
+    transaction: Option<u64>,
 }
 
 pub struct Oracle {
@@ -29,6 +31,8 @@ pub struct Oracle {
     state: HashMap<Vec<u8>, Vec<u8>>,
     digest: u64,
     pub epochs: Vec<Epoch>,
+    /// To when each reset of event time that was asked for takes it back, by their numbers from 1 on.
+    pub resets: Vec<EventTime>,
 }
 
 impl Oracle {
@@ -42,6 +46,7 @@ impl Oracle {
             state: HashMap::new(),
             digest: 0,
             epochs: Vec::new(),
+            resets: Vec::new(),
         }
     }
 
@@ -50,7 +55,8 @@ impl Oracle {
     }
 
     /// Follows what was committed since. I2: one chain of headers, each naming the one before. I3: what they point to is
-    /// whole. I4: one owner at a time, each from its claim on. I6: nothing goes back.
+    /// whole. I4: one owner at a time, each from its claim on. I6: nothing goes back, but for event time where a header
+    /// names another reset: each reset is made once, and takes back what it says and no more.
     pub fn watch(&mut self, cluster: &Cluster) -> Result<(), String> {
         let new = cluster.committed(&self.topic, 0, self.next);
         for record in new {
@@ -62,18 +68,18 @@ impl Oracle {
             // The watcher keeps the rules that the runtime may be breaking.
             let delta = with_bug(None, || self.assembler.push(&value));
             if let Some(delta) = delta.map_err(|e| format!("I3: at changelog offset {}: {e}", record.offset))? {
-                self.follow(delta)?;
+                self.follow(delta, record.transaction)?;
             }
         }
         Ok(())
     }
 
-    fn follow(&mut self, delta: Delta) -> Result<(), String> {
+    fn follow(&mut self, delta: Delta, transaction: Option<u64>) -> Result<(), String> {
         let Delta { header, hash, keys, values } = delta;
         self.chain.follow(&header, hash).map_err(|e| format!("I2: {e}"))?;
         if let Some(last) = self.epochs.last() {
             owned(&last.header, &header)?;
-            goes_on(&last.header, &header)?;
+            goes_on(&last.header, &header, &self.resets)?;
         }
         for (key, value) in keys.iter().zip(values.iter()) {
             let key = key.unwrap_or_default().to_vec();
@@ -88,7 +94,7 @@ impl Oracle {
                 self.digest = self.digest.wrapping_add(entry_digest(&key, value));
             }
         }
-        self.epochs.push(Epoch { header, offset: self.first_chunk, hash, digest: self.digest });
+        self.epochs.push(Epoch { header, offset: self.first_chunk, hash, digest: self.digest, transaction });
         Ok(())
     }
 
@@ -106,6 +112,18 @@ impl Oracle {
             return Err(format!("I5: a store at epoch {} holds other state than its deltas add up to", marker.epoch));
         }
         Ok(())
+    }
+
+    /// Behind which reset of event time each transaction's output stands.
+    pub fn resets_of_transactions(&self) -> BTreeMap<u64, u64> {
+        let epochs = self.epochs.iter();
+        epochs.filter_map(|epoch| Some((epoch.transaction?, epoch.header.time_reset))).collect()
+    }
+
+    /// The newest reset of event time was made, whoever was told of it and however often.
+    pub fn is_reset(&self) -> Result<(), String> {
+        let (made, asked) = (self.last().header.time_reset, self.resets.len() as u64);
+        if made == asked { Ok(()) } else { Err(format!("I6: the last header names reset {made}, asked was {asked}")) }
     }
 
     /// Where a source's partition stands by the last header.
@@ -128,10 +146,17 @@ fn owned(last: &Header, header: &Header) -> Result<(), String> {
     Ok(())
 }
 
-fn goes_on(last: &Header, header: &Header) -> Result<(), String> {
+fn goes_on(last: &Header, header: &Header, resets: &[EventTime]) -> Result<(), String> {
     let epoch = header.epoch;
     let back = |what: &str, from: i64, to: i64| Err(format!("I6: epoch {epoch} takes {what} back from {from} to {to}"));
-    if header.watermark < last.watermark {
+    let reset = reset_of(last, header, resets)?;
+    let least = |before: EventTime| reset.map_or(before, |to| before.min(to));
+    let is_wrong = |before: EventTime, now: EventTime| match reset {
+        // Nothing is read in the epoch of a reset.
+        Some(_) => now != least(before),
+        None => now < before,
+    };
+    if is_wrong(last.watermark, header.watermark) {
         return back("the emitted watermark", last.watermark, header.watermark);
     }
     if header.processing_time < last.processing_time {
@@ -145,11 +170,24 @@ fn goes_on(last: &Header, header: &Header) -> Result<(), String> {
         if now.next_offset < before.next_offset {
             return back(&input, before.next_offset.0, now.next_offset.0);
         }
-        if now.watermark < before.watermark {
+        if is_wrong(before.watermark, now.watermark) {
             return back(&format!("the watermark of {input}"), before.watermark, now.watermark);
         }
     }
     Ok(())
+}
+
+/// To when the reset that an epoch makes takes event time back; none where it makes none.
+fn reset_of(last: &Header, header: &Header, resets: &[EventTime]) -> Result<Option<EventTime>, String> {
+    let (epoch, before, now) = (header.epoch, last.time_reset, header.time_reset);
+    if now == before {
+        return Ok(None);
+    }
+    if now < before || header.kind != HeaderKind::Epoch {
+        return Err(format!("I6: epoch {epoch} ({:?}) names reset {now} behind reset {before}", header.kind));
+    }
+    let to = resets.get(now as usize - 1).copied();
+    to.map(Some).ok_or_else(|| format!("I6: epoch {epoch} names reset {now}, and nobody asked for it"))
 }
 
 fn entry_digest(key: &[u8], value: &[u8]) -> u64 {

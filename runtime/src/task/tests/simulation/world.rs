@@ -15,11 +15,11 @@ use super::process::{Life, Process, Turn, trace};
 use crate::checkpoint::encode_delta;
 use crate::env::simulated::{Dice, JumpingClock};
 use crate::log::sim::{Hardship, Simulated};
-use crate::model::{NextOffset, PartitionBatch, Uid, murmur2};
+use crate::model::{BEFORE_ALL_TIME, NextOffset, PartitionBatch, Uid, murmur2};
 use crate::state::lose_note_on;
 use crate::state::simulated::{self, Content};
 use crate::task::Error;
-use crate::task::target::{Change, Target};
+use crate::task::target::{Change, Target, TimeReset};
 
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "f", "g"];
 /// Topics of the two sources and their partitions.
@@ -58,10 +58,12 @@ pub enum Event {
     TornDelta,
     Outage,
     Election,
+    Reset,
 }
 
 impl Weights {
-    pub fn throw(dice: &mut Dice) -> Self {
+    /// Resets are thrown apart: a seed without them is what it was before there were any.
+    pub fn throw(dice: &mut Dice, of_resets: &mut Dice) -> Self {
         let always = [(Event::Send, 8), (Event::Work, 40), (Event::Assign, 4), (Event::Time, 6)];
         let sometimes = [
             (Event::Kill, 3),
@@ -79,6 +81,7 @@ impl Weights {
             let times = [0, 0, 1, 1, 4][dice.index(5)];
             kinds.push((event, weight * times));
         }
+        kinds.push((Event::Reset, [0, 0, 0, 1, 3][of_resets.index(5)]));
         let deadly = [0, 20, 20, 100][dice.index(4)];
         Self { kinds, deadly }
     }
@@ -143,6 +146,7 @@ impl<'a> World<'a> {
             Event::Disk => self.change_disk(some),
             Event::Time => self.pass_time(),
             Event::Swap => self.swap(some)?,
+            Event::Reset => self.reset_time(some)?,
             Event::Groups => self.mess_with_groups(),
             Event::Retention => self.retain(),
             Event::TornDelta => self.tear_a_delta(),
@@ -276,13 +280,34 @@ impl<'a> World<'a> {
         let target = Target {
             trial: (!decided).then(|| change.clone()),
             modules: decided.then_some((0, change)).into_iter().collect(),
-            stop: false,
+            ..self.processes[which].context.target.get()
         };
         self.processes[which].context.target.put(target);
         // Seldom enough as it is, so the deadlier.
         let dies = self.dice.chance(5 * self.weights.deadly);
         let places = self.dice.roll(30) as u32;
         self.turn(which, dies.then_some(places), Process::step).map(drop)
+    }
+
+    /// A reset of event time that one process is told of, the newest or one of before: another server's records may be old.
+    fn reset_time(&mut self, which: usize) -> Result<(), String> {
+        if self.oracle.resets.is_empty() || self.dice.roll(3) > 0 {
+            let back_ms = self.dice.roll(40) as i64;
+            let to = [BEFORE_ALL_TIME, (self.time_ms - back_ms) * 1_000_000][self.dice.index(2)];
+            self.oracle.resets.push(to);
+        }
+        let asked = self.oracle.resets.len();
+        let older = if self.dice.roll(4) == 0 { self.dice.index(asked) } else { 0 };
+        self.aim_at_reset(which, asked - older);
+        let dies = self.dice.chance(5 * self.weights.deadly);
+        let places = self.dice.roll(30) as u32;
+        self.turn(which, dies.then_some(places), Process::step).map(drop)
+    }
+
+    fn aim_at_reset(&self, which: usize, number: usize) {
+        let target = &self.processes[which].context.target;
+        let reset = number.checked_sub(1).map(|at| TimeReset { number: number as u64, to: self.oracle.resets[at] });
+        target.put(Target { time_reset: reset, ..target.get() });
     }
 
     /// What groups say must not matter.
@@ -378,6 +403,7 @@ impl<'a> World<'a> {
     /// All trouble ends, and one process works to the end of the input. Then the books are closed.
     pub fn end_well(&mut self) -> Result<(), String> {
         self.heal();
+        (0..self.processes.len()).for_each(|process| self.aim_at_reset(process, self.oracle.resets.len()));
         self.send_the_last();
         let main = self.dice.index(self.processes.len());
         self.processes[main].paused = false;
@@ -385,7 +411,8 @@ impl<'a> World<'a> {
             // Where version 1 runs it holds the task at such a record.
             let change = Change { swap: Uid::random(), operator: 0, module: Ledger::module(2, self.hints) };
             let modules = [(0, change)].into_iter().collect();
-            self.processes[main].context.target.put(Target { modules, ..Target::default() });
+            let target = &self.processes[main].context.target;
+            target.put(Target { trial: None, modules, ..target.get() });
         }
         let mut rests = 0;
         for turn in 0..LAST_TURNS {
@@ -414,7 +441,7 @@ impl<'a> World<'a> {
                 return self.close(main);
             }
         }
-        self.model.judge(&self.log.cluster(), false)?;
+        self.judge(false)?;
         Err(format!("it does not come to rest: {:?}", self.processes.iter().map(|p| p.life).collect::<Vec<_>>()))
     }
 
@@ -435,7 +462,8 @@ impl<'a> World<'a> {
         if self.owns(main)? {
             self.same_as_the_changelog(main)?;
         }
-        self.model.judge(&self.log.cluster(), true)?;
+        self.judge(true)?;
+        self.oracle.is_reset()?;
         // And from the changelog alone.
         let Self { processes, dice, .. } = self;
         processes[main].kill(dice);
@@ -450,6 +478,10 @@ impl<'a> World<'a> {
         })?;
         self.look()?;
         self.same_as_the_changelog(main)
+    }
+
+    pub fn judge(&self, all: bool) -> Result<(), String> {
+        self.model.judge(&self.log.cluster(), &self.oracle.resets_of_transactions(), all)
     }
 
     /// A store that was flushed at rest stands at the end of the chain.

@@ -1,0 +1,44 @@
+//! Taking event time back, once, where the job's record asks for it: a clock that was ahead had driven it to where no
+//! record follows for long.
+//!
+//! Keeps state, positions and timers. The header of the epoch that does it names the reset, in the same commit, so that
+//! whatever ends a session, and however often, the reset is made exactly once: the next one compares itself to the target
+//! anew. Nothing is read or fired in that epoch.
+
+use super::Error;
+use super::session::{Firing, Session};
+use super::target::TimeReset;
+use crate::checkpoint::HeaderKind;
+use crate::env::{Bug, bug, failpoint};
+
+impl Session<'_> {
+    /// Makes the reset, unless a header has named it: between two epochs, by one of its own. Timers up to the watermark
+    /// have fired and are gone; those behind it stay, and fire when event time comes to them again.
+    pub(super) fn reset_time(&mut self, reset: TimeReset) -> Result<(), Error> {
+        if !self.is_reset_to_come(reset) {
+            return Ok(());
+        }
+        self.commit_if_changed()?;
+        failpoint("time-reset-begun");
+        let before = self.emitted_watermark;
+        // Where event time was on its way to, it no longer goes.
+        self.firing = Firing::default();
+        self.chain.give_up_advance();
+        self.watermark.take_back(reset.to);
+        self.emitted_watermark = before.min(reset.to);
+        self.epoch.time_reset = Some(reset.number);
+        self.commit(HeaderKind::Epoch)?;
+        failpoint("time-reset-committed");
+        let (job, task) = (&self.plan().job.name, &self.plan().task);
+        tracing::info!(%job, %task, reset = reset.number, from = before, to = self.emitted_watermark, "event time reset");
+        Ok(())
+    }
+
+    fn is_reset_to_come(&self, reset: TimeReset) -> bool {
+        let header = &self.head.header;
+        if bug(Bug::RepeatReset) && header.kind == HeaderKind::Claim {
+            return true; // Breaks: what a header says was done is not done again.
+        }
+        reset.number > header.time_reset
+    }
+}
