@@ -243,7 +243,7 @@ pub fn swap(swap: &SwapRecord) -> proto::Swap {
         rollback: swap.rollback,
         reason: swap.reason.clone().unwrap_or_default(),
         started_at_ms: swap.started_at_ms,
-        tasks: swap.tasks.iter().map(|(&number, task)| switched(number, task)).collect(),
+        tasks: swap.tasks.iter().map(|(id, task)| switched(id.number, task)).collect(),
     }
 }
 

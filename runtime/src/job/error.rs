@@ -41,8 +41,16 @@ pub enum Error {
          itself as soon as it has: see `forebay job get`"
     )]
     Ending { doing: String, tasks: String, seconds: u64 },
-    #[error("control topic, record {key}: {found}; the topic was written by another version, or is damaged")]
-    Damaged { key: String, found: String },
+    #[error(
+        "read record {key} of the control topic {topic}: {found}; the topic is damaged, or something else writes to it"
+    )]
+    Damaged { topic: String, key: String, found: String },
+    #[error(
+        "read record {key} of the control topic {topic}: it is written in format {found}, this release reads {major}.0 and \
+         every {major}.x; start a release that reads it (the one that wrote it, or a later one); to come back to this one, \
+         remove there what {key} stands for first"
+    )]
+    OtherFormat { topic: String, key: String, found: String, major: u32 },
     #[error(
         "start job {job}: its changelog, topic {topic}, is gone, and with it its positions and its state; restore the topic \
          with its records and apply the job, or delete the job and apply it to start anew"
@@ -93,7 +101,9 @@ impl Error {
             | Self::NoBytes { .. }
             | Self::Io { .. }
             | Self::ShuttingDown => Kind::Retry,
-            Self::Damaged { .. } | Self::ChangelogGone { .. } | Self::ControlGone { .. } => Kind::Corrupt,
+            Self::Damaged { .. } | Self::OtherFormat { .. } | Self::ChangelogGone { .. } | Self::ControlGone { .. } => {
+                Kind::Corrupt
+            }
             Self::Log(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Task(error) => error.kind(),

@@ -22,6 +22,7 @@ use super::record::{Desired, FORMAT, JobRecord, Key, ModuleId, Record, SwapRecor
 use super::running::{Runner, RunningJob, TaskView};
 use super::spec::JobSpec;
 use super::store::{Change, Expected, Revision, Store};
+use super::unknown::Unknown;
 use super::watch::Watch;
 use crate::env::{Clock, failpoint};
 use crate::error::Kind;
@@ -364,6 +365,7 @@ impl Manager {
             spec: spec.clone(),
             modules: modules.collect(),
             sources: facts::resolve_starts(&spec.name, graph, self.log.as_ref())?,
+            unknown: Unknown::default(),
         };
         self.put(job, Expected::Absent)?;
         failpoint("create-recorded");
@@ -392,7 +394,8 @@ impl Manager {
         }
         let creating = job.desired == Desired::Creating;
         let desired = if creating { Desired::Creating } else { Desired::Running };
-        let job = JobRecord { desired, spec: spec.clone(), ..job.clone() };
+        let mut job = JobRecord { desired, ..job.clone() };
+        job.put_spec(spec.clone());
         tracing::info!(job = %job.name, changes = plan.changes.join("; "), "{:?}", plan.action);
         self.try_again(&job.name);
         self.put(job, Expected::At(revision))

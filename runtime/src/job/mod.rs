@@ -24,6 +24,7 @@ pub mod spec;
 mod start;
 pub mod store;
 pub mod swap;
+mod unknown;
 mod watch;
 
 pub use error::Error;

@@ -43,6 +43,8 @@ struct Known {
     assembly: Assembly,
     /// Where the module that is being put together began.
     begun: i64,
+    /// Of keys of another kind: another release keeps something there.
+    has_told: bool,
 }
 
 /// What became of bytes that were to be kept.
@@ -174,6 +176,13 @@ impl ModuleLog {
         let offset = batch.offsets[i];
         // Removed.
         let value = batch.values.get(i)?;
+        if !chunks::is_chunk(batch.keys.bytes(i)) {
+            if !std::mem::replace(&mut known.has_told, true) {
+                let key = batch.keys.bytes(i).escape_ascii();
+                tracing::warn!("topic {} holds {key}, which is no part of a module: it is left as it is", self.topic);
+            }
+            return None;
+        }
         let added = chunks::read(batch.keys.bytes(i), value).and_then(|chunk| {
             if chunk.index == 0 {
                 known.begun = offset;
@@ -181,7 +190,10 @@ impl ModuleLog {
             known.assembly.add(&chunk)
         });
         added.unwrap_or_else(|found| {
-            tracing::error!("read topic {} at offset {offset}: {found}; the record is left out", self.topic);
+            tracing::error!(
+                "read topic {} at offset {offset}: {found}; its module counts as not there until it is pushed again",
+                self.topic
+            );
             known.assembly.forget();
             None
         })
@@ -293,6 +305,21 @@ mod tests {
         let fresh = open(&log, &dir.path().join("b"));
         assert_eq!(fresh.get(Digest::of(&other)).unwrap(), other);
         assert_eq!(fresh.get(digest).unwrap(), bytes, "the whole one before it is still there");
+    }
+
+    #[test]
+    fn a_record_of_another_kind_amid_the_chunks_is_left_alone() {
+        let (dir, log) = fakes::log();
+        drop(open(&log, &dir.path().join("a")));
+        let bytes = module(2 * chunks::CHUNK_BYTES);
+        let digest = Digest::of(&bytes);
+        let mut batch = PartitionBatch::new("__forebay.modules", 0);
+        for record in chunks::records(digest, &bytes) {
+            batch.push(-1, -1, Some(&record.key), Some(&record.value));
+            batch.push(-1, -1, Some(b"signature/7"), Some(b"of another release"));
+        }
+        log.produce(&batch).unwrap();
+        assert_eq!(open(&log, &dir.path().join("b")).get(digest).unwrap(), bytes);
     }
 
     /// Whatever a commit's fate is: when `put` has answered, the topic has the module, once and whole.

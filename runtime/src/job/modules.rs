@@ -9,6 +9,7 @@ use super::error::Error;
 use super::record::{FORMAT, ModuleId, ModuleRecord, Record};
 use super::spec::nearest;
 use super::store::{Change, Expected, Store, View};
+use super::unknown::Unknown;
 use crate::env::{Clock, failpoint};
 use crate::model::Digest;
 use crate::wasm::contract::GuestFactory;
@@ -61,7 +62,8 @@ impl Modules {
             return Ok(Pushed { module, existed: admitted.existed });
         }
         let pushed_at_ms = self.clock.now() / 1_000_000;
-        let module = ModuleRecord { format: FORMAT, id, size_bytes: admitted.size_bytes, pushed_at_ms, description };
+        let (size_bytes, unknown) = (admitted.size_bytes, Unknown::default());
+        let module = ModuleRecord { format: FORMAT, id, size_bytes, pushed_at_ms, description, unknown };
         let change = Change::put(Record::Module(Box::new(module.clone())), Expected::Absent);
         match self.store.commit(&[change]) {
             Ok(_) => Ok(Pushed { module, existed: false }),

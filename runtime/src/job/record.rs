@@ -1,20 +1,58 @@
 //! What the control topic holds: modules by name, jobs, swaps. JSON, described in `docs/formats/control.md`.
 //!
-//! Plain data with a format version each. A record of a version that this program does not know is
-//! refused, never half-read.
+//! Plain data, each with the format that it is written in. A neighbouring release may have written it: fields that this
+//! program does not know are kept and written again. A format with another major number is refused, never half-read.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use super::spec::JobSpec;
-use crate::model::names::JobNames;
-use crate::model::{Digest, Uid};
+use super::unknown::{self, Unknown};
+use crate::model::names::{JobNames, is_part};
+use crate::model::{Digest, TaskId, Uid};
 use crate::wasm::contract::Description;
 
-/// Version of every record's format. Raised with any change that an older program would misread.
-pub const FORMAT: u32 = 1;
+/// The newest format that this program writes.
+pub const FORMAT: Format = Format { major: 2, minor: 0 };
+
+/// What a record is written in, `2.0`. A greater minor number has fields that an older program may leave alone; a greater
+/// major number says something that it must not leave alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Format {
+    pub major: u32,
+    pub minor: u32,
+}
+
+impl Format {
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        let format = Self { major: major.parse().ok()?, minor: minor.parse().ok()? };
+        (format.to_string() == text).then_some(format)
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl Serialize for Format {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Format {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("`{}` is no format", text.escape_debug())))
+    }
+}
 
 /// Key of a record. One topic, one namespace for each kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,18 +81,15 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// Reads what `Display` writes. Names hold no slash.
+    /// Reads what `Display` writes. None where the key is of a kind that this program does not know.
     pub fn parse(text: &str) -> Option<Self> {
-        let (kind, rest) = text.split_once('/')?;
-        match kind {
-            "module" => {
-                let (name, version) = rest.split_once('/')?;
-                Some(Self::Module { name: name.to_owned(), version: version.to_owned() })
-            }
-            "job" => Some(Self::Job { name: rest.to_owned() }),
-            "swap" => Uid::parse(rest).map(|job| Self::Swap { job }),
-            _ => None,
-        }
+        let key = match *text.split('/').collect::<Vec<_>>() {
+            ["module", name, version] => Self::Module { name: name.to_owned(), version: version.to_owned() },
+            ["job", name] if is_part(name) => Self::Job { name: name.to_owned() },
+            ["swap", job] => Self::Swap { job: Uid::parse(job)? },
+            _ => return None,
+        };
+        (key.to_string() == text).then_some(key)
     }
 }
 
@@ -77,18 +112,20 @@ impl fmt::Display for ModuleId {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleRecord {
-    pub format: u32,
+    pub format: Format,
     pub id: ModuleId,
     /// Of the component.
     pub size_bytes: u64,
     pub pushed_at_ms: i64,
     pub description: Description,
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobRecord {
-    pub format: u32,
+    pub format: Format,
     /// A job created again under an old name is another job.
     #[serde(with = "as_text")]
     pub uid: Uid,
@@ -103,9 +140,26 @@ pub struct JobRecord {
     pub modules: BTreeMap<String, ModuleId>,
     /// Per source id what it was resolved to when the job was created.
     pub sources: BTreeMap<String, SourceRecord>,
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 impl JobRecord {
+    /// Another spec takes the place of the one in force, and of all that this program does not know of that one.
+    pub fn put_spec(&mut self, spec: JobSpec) {
+        self.spec = spec;
+        self.unknown.forget(&["spec"]);
+    }
+
+    /// Another module takes the operator's place.
+    pub fn put_module(&mut self, operator: &str, module: &ModuleId) {
+        self.modules.insert(operator.to_owned(), module.clone());
+        self.unknown.forget(&["modules", operator]);
+        if let Some(spec) = self.spec.operators.iter_mut().find(|spec| spec.id == operator) {
+            spec.module = format!("{}@{}", module.name, module.version);
+        }
+    }
+
     pub fn names(&self) -> JobNames<'_> {
         JobNames::new(&self.name, self.uid)
     }
@@ -137,7 +191,7 @@ pub struct SourceRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwapRecord {
-    pub format: u32,
+    pub format: Format,
     #[serde(with = "as_text")]
     pub swap: Uid,
     #[serde(with = "as_text")]
@@ -153,8 +207,10 @@ pub struct SwapRecord {
     /// This swap takes back another one, by hand or by itself.
     pub rollback: bool,
     pub started_at_ms: i64,
-    #[serde(default)]
-    pub tasks: BTreeMap<u32, SwitchedTask>,
+    #[serde(default, with = "by_task")]
+    pub tasks: BTreeMap<TaskId, SwitchedTask>,
+    #[serde(skip)]
+    pub unknown: Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,33 +278,74 @@ impl Record {
     }
 
     pub fn to_json(&self) -> Vec<u8> {
-        let json = match self {
-            Self::Module(module) => serde_json::to_vec(module),
-            Self::Job(job) => serde_json::to_vec(job),
-            Self::Swap(swap) => serde_json::to_vec(swap),
+        let (json, unknown) = match self {
+            Self::Module(module) => (serde_json::to_value(module), &module.unknown),
+            Self::Job(job) => (serde_json::to_value(job), &job.unknown),
+            Self::Swap(swap) => (serde_json::to_value(swap), &swap.unknown),
         };
-        json.expect("records are plain data with text keys, which always have a JSON form")
+        let mut json = json.expect("records are plain data with text keys, which always have a JSON form");
+        unknown.put_back(&mut json);
+        json.to_string().into_bytes()
     }
 
     /// # Errors
-    /// A sentence: which version was found, or where the JSON is not a record.
-    pub fn from_json(key: &Key, json: &[u8]) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            format: u32,
-        }
-        let text = |error: serde_json::Error| error.to_string();
-        let Versioned { format } = serde_json::from_slice(json).map_err(text)?;
-        if format != FORMAT {
-            return Err(format!("it has format {format}, this program knows {FORMAT}"));
-        }
+    /// The format, where this program must not read it; or where the JSON is not a record.
+    pub fn from_json(key: &Key, json: &[u8]) -> Result<Self, Unreadable> {
+        let json: Value = serde_json::from_slice(json).map_err(|error| Unreadable::Damaged(error.to_string()))?;
+        let format = readable_format(&json)?;
+        // What is written again may hold fields of both programs.
+        let format = format.max(FORMAT);
         let record = match key {
-            Key::Module { .. } => Self::Module(serde_json::from_slice(json).map_err(text)?),
-            Key::Job { .. } => Self::Job(serde_json::from_slice(json).map_err(text)?),
-            Key::Swap { .. } => Self::Swap(serde_json::from_slice(json).map_err(text)?),
+            Key::Module { .. } => unknown::read(json)
+                .map(|(record, unknown)| Self::Module(Box::new(ModuleRecord { format, unknown, ..record }))),
+            Key::Job { .. } => unknown::read(json)
+                .map(|(record, unknown)| Self::Job(Box::new(JobRecord { format, unknown, ..record }))),
+            Key::Swap { .. } => unknown::read(json)
+                .map(|(record, unknown)| Self::Swap(Box::new(SwapRecord { format, unknown, ..record }))),
         };
+        let record = record.map_err(Unreadable::Damaged)?;
         let found = record.key();
-        if found == *key { Ok(record) } else { Err(format!("it says that it is {found}")) }
+        if found == *key { Ok(record) } else { Err(Unreadable::Damaged(format!("it says that it is {found}"))) }
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is written in this format.
+    Format(String),
+    Damaged(String),
+}
+
+fn readable_format(json: &Value) -> Result<Format, Unreadable> {
+    let found = match json.get("format") {
+        Some(Value::String(text)) => text.escape_debug().to_string(),
+        Some(other) => other.to_string(),
+        None => return Err(Unreadable::Damaged("it does not say its format".to_owned())),
+    };
+    Format::parse(&found).filter(|format| format.major == FORMAT.major).ok_or(Unreadable::Format(found))
+}
+
+/// Tasks as the text that people see everywhere else, `main/3`.
+mod by_task {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::SwitchedTask;
+    use crate::model::TaskId;
+    use crate::model::names::parse_task;
+
+    pub fn serialize<S: Serializer>(tasks: &BTreeMap<TaskId, SwitchedTask>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(tasks.iter().map(|(id, task)| (id.to_string(), task)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<TaskId, SwitchedTask>, D::Error> {
+        let id = |text: &str| {
+            parse_task(text).ok_or_else(|| serde::de::Error::custom(format!("`{}` is no task", text.escape_debug())))
+        };
+        let tasks = BTreeMap::<String, SwitchedTask>::deserialize(from)?;
+        tasks.into_iter().map(|(text, task)| Ok((id(&text)?, task))).collect()
     }
 }
 
@@ -283,3 +380,6 @@ mod as_text {
         T::read(&text).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no identity in hex digits")))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use super::spec::JobSpec;
 use super::store::Revision;
 use crate::env::Clock;
 use crate::log::TopicRules;
-use crate::model::{Digest, NextOffset, Uid};
+use crate::model::{Digest, NextOffset, TaskId, Uid};
 use crate::task::handle::{Phase, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleRef, ModuleSource, TaskPlan};
 use crate::task::target::{Change, Target};
@@ -206,7 +206,7 @@ impl RunningJob {
 
     /// What the tasks say of a swap.
     pub fn reports(&self, swap: &SwapRecord) -> Vec<Report> {
-        self.lock().iter().map(|task| report(task.plan.task.number, task.life, &task.view(), swap)).collect()
+        self.lock().iter().map(|task| report(&task.plan.task, task.life, &task.view(), swap)).collect()
     }
 
     /// Tells all tasks to commit what is open and to end. Waits for none.
@@ -296,7 +296,7 @@ fn settings(spec: &JobSpec) -> JobSpec {
     settings
 }
 
-fn report(task: u32, life: Uid, view: &TaskView, swap: &SwapRecord) -> Report {
+fn report(task: &TaskId, life: Uid, view: &TaskView, swap: &SwapRecord) -> Report {
     let status = &view.status;
     let why = || status.error.clone().unwrap_or_else(|| "no reason was given".to_owned());
     let is = match status.phase {
@@ -316,5 +316,5 @@ fn report(task: u32, life: Uid, view: &TaskView, swap: &SwapRecord) -> Report {
         pause_us: last.pause_us,
         from: last.from.clone(),
     });
-    Report { task, is, runs, trial, switched, life, traps: status.traps, migrating: status.migrating }
+    Report { task: task.clone(), is, runs, trial, switched, life, traps: status.traps, migrating: status.migrating }
 }

@@ -144,9 +144,6 @@ impl<'de> Deserialize<'de> for EventTimeSpec {
 
 impl Serialize for EventTimeSpec {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if *self == Self::default() {
-            return to.serialize_str("record-timestamp");
-        }
         EventTimeMap::from(self).serialize(to)
     }
 }

@@ -5,11 +5,11 @@
 //! view includes it. A server that was fenced by another one reads again and tries again.
 //! Read [`Store::commit`] first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
-use super::record::{JobRecord, Key, ModuleRecord, Record, SwapRecord};
+use super::record::{FORMAT, JobRecord, Key, ModuleRecord, Record, SwapRecord, Unreadable};
 use crate::env::failpoint;
 use crate::log::read::{Goes, read_to};
 use crate::log::{self, Cleanup, CommitOutcome, Isolation, Log, TopicSpec, Writer};
@@ -55,6 +55,8 @@ impl Change {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     records: Arc<BTreeMap<Key, (Revision, Record)>>,
+    /// Keys of kinds that this program does not know: another release keeps its records there.
+    foreign: Arc<BTreeSet<Vec<u8>>>,
 }
 
 impl View {
@@ -93,6 +95,11 @@ impl View {
         }
     }
 
+    /// Records of kinds that this program does not know. They stay as they are.
+    pub fn foreign(&self) -> usize {
+        self.foreign.len()
+    }
+
     fn revision(&self, key: &Key) -> Option<Revision> {
         self.records.get(key).map(|(revision, _)| *revision)
     }
@@ -116,6 +123,8 @@ struct Inner {
     next: i64,
     /// The newest write ids seen, per key, since the last attempt to write began.
     writes: BTreeMap<Key, Vec<u8>>,
+    /// That there are records of unknown kinds.
+    has_told: bool,
 }
 
 impl Store {
@@ -131,7 +140,8 @@ impl Store {
         };
         log.ensure_internal(&spec)?;
         let next = log.start_offset(&topic, 0)?;
-        let inner = Mutex::new(Inner { writer: None, view: View::default(), next, writes: BTreeMap::new() });
+        let inner =
+            Mutex::new(Inner { writer: None, view: View::default(), next, writes: BTreeMap::new(), has_told: false });
         let store = Self { log, topic, transactional_id, view: Mutex::default(), inner };
         let mut inner = store.lock();
         store.take_over(&mut inner)?;
@@ -219,14 +229,31 @@ impl Store {
         let end = self.log.end_offset(&self.topic, 0, Isolation::ReadUncommitted)?;
         let from = inner.next;
         let next = read_to(self.log.as_ref(), (&self.topic, 0), from, end, |batch| {
-            apply(inner, batch)?;
+            apply(inner, &self.topic, batch)?;
             Ok::<_, Error>(Goes::On)
         })?;
         if next > from {
             inner.next = next;
+            self.tell_of_foreign(inner);
             *self.view.lock().unwrap_or_else(PoisonError::into_inner) = inner.view.clone();
         }
         Ok(())
+    }
+
+    /// Once: they are no fault, and whoever goes back to an older release may wonder what became of them.
+    fn tell_of_foreign(&self, inner: &mut Inner) {
+        let foreign = &inner.view.foreign;
+        let Some(first) = foreign.first().filter(|_| !std::mem::replace(&mut inner.has_told, !foreign.is_empty()))
+        else {
+            return;
+        };
+        tracing::warn!(
+            "the control topic {} has {} records of kinds that this release does not know, the first is {}: another release \
+             keeps something there; they stay as they are",
+            self.topic,
+            foreign.len(),
+            first.escape_ascii(),
+        );
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -267,18 +294,24 @@ fn batch(topic: &str, changes: &[Change], write_id: &[u8]) -> PartitionBatch {
     batch
 }
 
-fn apply(inner: &mut Inner, batch: &PartitionBatch) -> Result<(), Error> {
+fn apply(inner: &mut Inner, topic: &str, batch: &PartitionBatch) -> Result<(), Error> {
     let mut records = BTreeMap::clone(&inner.view.records);
     for i in 0..batch.len() {
-        let text = String::from_utf8_lossy(batch.keys.bytes(i)).into_owned();
-        let damaged = |found: String| Error::Damaged { key: text.clone(), found };
-        let key = Key::parse(&text).ok_or_else(|| damaged("its key is of no known kind".to_owned()))?;
+        let (bytes, value) = (batch.keys.bytes(i), batch.values.get(i));
+        let Some(key) = std::str::from_utf8(bytes).ok().and_then(Key::parse) else {
+            let foreign = Arc::make_mut(&mut inner.view.foreign);
+            match value {
+                Some(_) => foreign.insert(bytes.to_vec()),
+                None => foreign.remove(bytes),
+            };
+            continue;
+        };
         if let Some((_, Some(id))) = batch.headers.of(i).find(|(name, _)| *name == WRITE_HEADER) {
             inner.writes.insert(key.clone(), id.to_vec());
         }
-        match batch.values.get(i) {
+        match value {
             Some(json) => {
-                let record = Record::from_json(&key, json).map_err(damaged)?;
+                let record = Record::from_json(&key, json).map_err(|found| unreadable(topic, &key, found))?;
                 records.insert(key, (batch.offsets[i], record));
             }
             None => drop(records.remove(&key)),
@@ -286,6 +319,14 @@ fn apply(inner: &mut Inner, batch: &PartitionBatch) -> Result<(), Error> {
     }
     inner.view.records = Arc::new(records);
     Ok(())
+}
+
+fn unreadable(topic: &str, key: &Key, found: Unreadable) -> Error {
+    let (topic, key) = (topic.to_owned(), key.to_string());
+    match found {
+        Unreadable::Format(found) => Error::OtherFormat { topic, key, found, major: FORMAT.major },
+        Unreadable::Damaged(found) => Error::Damaged { topic, key, found },
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::manager::{Manager, exclusive};
 use super::plan::{PlannedState, Refusal, compare_states};
 use super::record::{Desired, FORMAT, JobRecord, ModuleId, Record, SwapPhase, SwapRecord};
 use super::store::{Change, Expected};
+use super::unknown::Unknown;
 use crate::env::failpoint;
 use crate::model::Uid;
 use crate::task::handle::TrialOutcome;
@@ -179,7 +180,7 @@ impl Manager {
     /// What the rest of the job needs of this operator, and the new version lacks.
     fn misfits(&self, job: &JobRecord, operator: &str, to: &ModuleId) -> Result<Vec<Refusal>, Error> {
         let mut changed = job.clone();
-        put_module(&mut changed, operator, to);
+        changed.put_module(operator, to);
         match facts::plan_of(&changed, &self.clusters, &self.store.view(), &self.modules) {
             Ok(_) => Ok(Vec::new()),
             Err(Error::Refused { refusals, .. }) => Ok(refusals),
@@ -247,6 +248,7 @@ impl Manager {
             rollback,
             started_at_ms: self.clock.now() / 1_000_000,
             tasks: BTreeMap::new(),
+            unknown: Unknown::default(),
         };
         let expected = self.store.view().swap(job.uid).map(|(revision, _)| revision);
         self.note(&swap, expected.map_or(Expected::Absent, Expected::At))?;
@@ -379,7 +381,7 @@ impl Manager {
         let (revision, mut job) = self.record(&swap.job)?;
         let decided = in_force(swap).filter(|module| job.modules.get(&swap.operator) != Some(*module));
         if let Some(module) = decided {
-            put_module(&mut job, &swap.operator, module);
+            job.put_module(&swap.operator, module);
             changes.push(Change::put(Record::Job(Box::new(job)), Expected::At(revision)));
         }
         self.store.commit(&changes)?;
@@ -422,11 +424,4 @@ fn module_of(job: &JobRecord, operator: &str) -> Result<ModuleId, Error> {
         let known = job.modules.keys().cloned().collect::<Vec<_>>().join(", ");
         Error::UnknownOperator { job: job.name.clone(), operator: operator.to_owned(), known }
     })
-}
-
-fn put_module(job: &mut JobRecord, operator: &str, module: &ModuleId) {
-    job.modules.insert(operator.to_owned(), module.clone());
-    if let Some(spec) = job.spec.operators.iter_mut().find(|spec| spec.id == operator) {
-        spec.module = format!("{}@{}", module.name, module.version);
-    }
 }

@@ -104,6 +104,13 @@ impl<'a> JobNames<'a> {
     }
 }
 
+/// Reads `main/3`.
+pub fn parse_task(text: &str) -> Option<TaskId> {
+    let (stage, number) = text.split_once('/')?;
+    let task = TaskId::new(StageName::new(stage), number.parse().ok()?);
+    (is_part(stage) && task.to_string() == text).then_some(task)
+}
+
 /// Outlives the job, unless its spec names another.
 pub fn dead_letter_topic(job: &str) -> String {
     format!("{job}.dead-letters")
@@ -126,6 +133,14 @@ mod tests {
         assert_eq!([none.modules_topic(), named.modules_topic()], ["__forebay.modules", "__forebay.blue.modules"]);
         assert_eq!(named.modules_transactional_id(), "forebay.blue.modules");
         assert!(["", "a.b", "a/b", "ä"].iter().all(|name| Namespace::named(name).is_none()));
+    }
+
+    #[test]
+    fn tasks_are_read_as_they_are_written_and_not_otherwise() {
+        assert_eq!(parse_task(&TaskId::main(3).to_string()), Some(TaskId::main(3)));
+        for text in ["main", "main/", "/3", "main/03", "main/-1", "a/b/3", "main/4294967296", "ä/3"] {
+            assert_eq!(parse_task(text), None, "{text}");
+        }
     }
 
     /// State stands under these: a changed name loses it.

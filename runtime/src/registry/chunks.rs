@@ -47,6 +47,11 @@ pub fn records(digest: Digest, module: &[u8]) -> impl Iterator<Item = ChunkRecor
     })
 }
 
+/// Whether a key is one of a chunk's record.
+pub fn is_chunk(key: &[u8]) -> bool {
+    read_key(key).is_some()
+}
+
 /// Reads what [`records`] writes.
 ///
 /// # Errors

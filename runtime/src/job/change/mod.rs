@@ -17,7 +17,7 @@ pub use aims::{Aim, Aims, in_force};
 
 use super::record::{SwapPhase, SwapRecord, SwitchedTask};
 use crate::error::Kind;
-use crate::model::{Digest, Uid};
+use crate::model::{Digest, TaskId, Uid};
 use crate::task::handle::TrialOutcome;
 
 /// Trying every value of a task's state may take long.
@@ -34,7 +34,7 @@ const PROBATION_TRAPS_MAX: u64 = 50;
 /// One task, as it reports itself.
 #[derive(Clone, Debug)]
 pub struct Report {
-    pub task: u32,
+    pub task: TaskId,
     pub is: Is,
     /// What the task's last committed header runs at the swap's operator; unknown until it has recovered.
     pub runs: Option<Digest>,
@@ -101,7 +101,7 @@ pub struct Watch {
     seen: Option<(Uid, SwapPhase)>,
     /// When it was first seen in that phase.
     since: Duration,
-    traps: BTreeMap<u32, Traps>,
+    traps: BTreeMap<TaskId, Traps>,
     /// When the record that comes next could not be written.
     stumbled: Option<Duration>,
 }
@@ -167,11 +167,11 @@ impl Watch {
             self.since = now;
             self.traps.clear();
             for Report { task, life, traps, .. } in reports {
-                self.traps.insert(*task, Traps { life: Some(*life), last: *traps, counted: 0 });
+                self.traps.insert(task.clone(), Traps { life: Some(*life), last: *traps, counted: 0 });
             }
         }
         for Report { task, life, traps: now, .. } in reports {
-            let traps = self.traps.entry(*task).or_default();
+            let traps = self.traps.entry(task.clone()).or_default();
             let last = if traps.life == Some(*life) { traps.last } else { 0 };
             traps.counted += now.saturating_sub(last);
             (traps.life, traps.last) = (Some(*life), *now);
@@ -198,7 +198,7 @@ fn preparing(seen: &Seen) -> Option<SwapRecord> {
     if let Some(why) = seen.refusal(swap.to.digest) {
         return Some(abandoned(swap, &why));
     }
-    if let Some((task, why)) = seen.reports.iter().find_map(|report| Some((report.task, report.down()?))) {
+    if let Some((task, why)) = seen.reports.iter().find_map(|report| Some((report.task.number, report.down()?))) {
         return Some(abandoned(swap, &format!("task {task} is down: {why}")));
     }
     let unready = |report: &&Report| !(report.is_ready(swap.to.digest) || report.is_beyond_trying(seen.lasted));
@@ -230,7 +230,7 @@ fn probation(seen: &Seen) -> Option<SwapRecord> {
     let swap = seen.swap;
     let convicted = seen.reports.iter().find_map(|report| match &report.is {
         Is::Held { why, kind } if *kind == Kind::Guest || !seen.rules.only_guests_convict => {
-            (report.runs == Some(swap.to.digest)).then(|| format!("task {}: {why}", report.task))
+            (report.runs == Some(swap.to.digest)).then(|| format!("task {}: {why}", report.task.number))
         }
         _ => None,
     });
@@ -276,9 +276,9 @@ impl Report {
     /// Why it cannot come to `module`, where waiting does not help.
     fn refusal(&self, module: Digest, rules: Rules) -> Option<String> {
         match &self.trial {
-            Some(TrialOutcome::Failed { why, kind }) if self.runs != Some(module) => {
-                (*kind != Kind::Retry || !rules.only_guests_convict).then(|| format!("task {}: {why}", self.task))
-            }
+            Some(TrialOutcome::Failed { why, kind }) if self.runs != Some(module) => (*kind != Kind::Retry
+                || !rules.only_guests_convict)
+                .then(|| format!("task {}: {why}", self.task.number)),
             _ => None,
         }
     }
@@ -299,7 +299,7 @@ impl Report {
     }
 
     fn lateness(&self, patience: Duration) -> String {
-        let (task, seconds) = (self.task, patience.as_secs());
+        let (task, seconds) = (self.task.number, patience.as_secs());
         match &self.trial {
             Some(TrialOutcome::Failed { why, .. }) => format!("task {task}: {why}; for {seconds} s"),
             Some(TrialOutcome::Trying) => format!("task {task} has not tried all of its values within {seconds} s"),
@@ -316,19 +316,20 @@ fn going_back(swap: &SwapRecord, why: String) -> SwapRecord {
     SwapRecord { phase: SwapPhase::RollingBack, reason: Some(why), ..swap.clone() }
 }
 
-fn tried(reports: &[Report]) -> BTreeMap<u32, SwitchedTask> {
+fn tried(reports: &[Report]) -> BTreeMap<TaskId, SwitchedTask> {
     let values = |report: &Report| match report.trial {
         Some(TrialOutcome::Ready { values_tried }) => values_tried,
         _ => 0,
     };
-    reports.iter().map(|r| (r.task, SwitchedTask { values_tried: values(r), ..SwitchedTask::default() })).collect()
+    let tried = |report: &Report| SwitchedTask { values_tried: values(report), ..SwitchedTask::default() };
+    reports.iter().map(|report| (report.task.clone(), tried(report))).collect()
 }
 
 /// What the tasks tell of their switch beside what they tried.
-fn switched(swap: &SwapRecord, reports: &[Report]) -> BTreeMap<u32, SwitchedTask> {
+fn switched(swap: &SwapRecord, reports: &[Report]) -> BTreeMap<TaskId, SwitchedTask> {
     let mut tasks = swap.tasks.clone();
     for report in reports {
-        let entry = tasks.entry(report.task).or_default();
+        let entry = tasks.entry(report.task.clone()).or_default();
         if let Some(switched) = &report.switched {
             let values_tried = entry.values_tried.max(switched.values_tried);
             *entry = SwitchedTask { values_tried, ..switched.clone() };

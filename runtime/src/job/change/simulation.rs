@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::super::life::{self, Here, Step};
 use super::super::record::{Desired, FORMAT, JobRecord, ModuleId};
 use super::super::spec::JobSpec;
+use super::super::unknown::Unknown;
 use super::*;
 use crate::env::simulated::Dice;
 
@@ -148,6 +149,7 @@ fn job(dice: &mut Dice) -> JobRecord {
         spec: JobSpec::parse(spec).unwrap(),
         modules: BTreeMap::from([(OPERATOR.to_owned(), module(1))]),
         sources: BTreeMap::new(),
+        unknown: Unknown::default(),
     }
 }
 
@@ -443,7 +445,7 @@ impl World {
             let trial = thread.and_then(|thread| thread.trial.as_ref()).filter(|(of, _, _)| *of == swap.swap);
             let switched = thread.and_then(|thread| thread.switched).filter(|of| *of == swap.swap);
             Report {
-                task: number as u32,
+                task: TaskId::main(number as u32),
                 is: thread.map_or(Is::Coming, |thread| thread.is.clone()),
                 runs: thread.and_then(|thread| thread.runs).map(|runs| module(runs).digest),
                 trial: trial.map(|(_, _, outcome)| outcome.clone()),
@@ -580,6 +582,7 @@ impl World {
             rollback,
             started_at_ms: self.count_of("server started") as i64,
             tasks: BTreeMap::new(),
+            unknown: Unknown::default(),
         };
         if self.chance(100) {
             // The caller hears of an error; the record may be there all the same.

@@ -1,4 +1,5 @@
 use super::super::record::{FORMAT, ModuleId};
+use super::super::unknown::Unknown;
 use super::*;
 
 fn module(version: &str) -> ModuleId {
@@ -19,12 +20,13 @@ fn swap(phase: SwapPhase) -> SwapRecord {
         rollback: false,
         started_at_ms: 0,
         tasks: BTreeMap::new(),
+        unknown: Unknown::default(),
     }
 }
 
 fn report(task: u32, is: Is, runs: &str, trial: Option<TrialOutcome>) -> Report {
     Report {
-        task,
+        task: TaskId::main(task),
         is,
         runs: Some(module(runs).digest),
         trial,

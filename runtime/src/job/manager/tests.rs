@@ -1,11 +1,12 @@
 use super::super::change::loss::Accepted;
 use super::super::fakes::{self, Actors, DescriptionHost, description, module_bytes};
 use super::super::record::SwapPhase;
+use super::super::unknown::Unknown;
 use super::*;
 use crate::env::SystemClock;
 use crate::error::Kind;
-use crate::model::StageName;
 use crate::model::names::Namespace;
+use crate::model::{StageName, TaskId};
 use crate::wasm::contract::{Description, ParameterDecl};
 
 const SPEC: &str = "
@@ -222,7 +223,7 @@ fn a_swap_changes_every_task_and_the_record_and_can_be_taken_back() {
     let manager = world.process();
     manager.apply(&spec(), None).unwrap();
     let swap = swap(&manager, "counter@2").unwrap();
-    assert_eq!((swap.phase, swap.tasks.len(), swap.tasks[&3].values_tried), (SwapPhase::Probation, 4, 7));
+    assert_eq!((swap.phase, swap.tasks.len(), swap.tasks[&TaskId::main(3)].values_tried), (SwapPhase::Probation, 4, 7));
     assert_eq!(version(&manager), "2");
     assert_eq!(manager.get("counts").unwrap().record.spec.operators[0].module, "counter@2");
     let back = manager.rollback("counts").unwrap();
@@ -307,6 +308,7 @@ fn record_swap(manager: &Manager, phase: SwapPhase) {
         rollback: false,
         started_at_ms: 0,
         tasks: BTreeMap::new(),
+        unknown: Unknown::default(),
     };
     manager.note(&swap, Expected::Any).unwrap();
 }

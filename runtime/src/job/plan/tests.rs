@@ -1,5 +1,6 @@
 use super::super::fakes::{self, Factory, description};
-use super::super::record::SourceRecord;
+use super::super::record::{FORMAT, SourceRecord};
+use super::super::unknown::Unknown;
 use super::*;
 use crate::log::{Cleanup, TimestampBounds, TopicSpec};
 use crate::model::{TopicId, Uid};
@@ -362,7 +363,7 @@ fn running(facts: &mut Facts) -> JobRecord {
     let found = facts.modules["counter@1"].clone().unwrap();
     facts.running.insert(found.id.digest, Arc::clone(found.factory.description()));
     JobRecord {
-        format: 1,
+        format: FORMAT,
         uid: Uid::random(),
         name: spec.name.clone(),
         incarnation: 1,
@@ -373,6 +374,7 @@ fn running(facts: &mut Facts) -> JobRecord {
         modules: [("count".to_owned(), found.id)].into(),
         sources: [("in".to_owned(), SourceRecord { topic: "orders".into(), topic_id: String::new(), start: vec![] })]
             .into(),
+        unknown: Unknown::default(),
     }
 }
 
