@@ -10,6 +10,8 @@ mod limits;
 #[cfg(test)]
 pub mod simulated;
 
+#[cfg(any(test, feature = "seeded-bugs"))]
+pub use bugs::seeded_bug;
 #[cfg(test)]
 pub use bugs::with_bug;
 pub use bugs::{Bug, bug};

@@ -1,6 +1,7 @@
 //! Rules broken on purpose, to prove that the tests find it: the simulation, the fault suite and the checker.
 //!
-//! Each switch stands at the place of the rule that it breaks, with a comment that names the rule. An ordinary
+//! The rules of a task stand on one page (`task::rules`), and a bug is another set of them. Further below (log, state,
+//! operators) a switch stands at the place of the rule that it breaks, with a comment that names the rule. An ordinary
 //! build has none of them: [`bug`] is constantly false there. A build with the feature `seeded-bugs` takes one
 //! from `FOREBAY_BUG`; tests of this crate choose one for their thread.
 
@@ -80,6 +81,30 @@ bugs! {
     KeepFailedState = "keep-failed-state",
     /// A guest call that failed leaves what it emitted behind.
     KeepFailedOutput = "keep-failed-output",
+    /// With the first part of a batch that is taken apart the position moves behind all of it.
+    CountWholeBatch = "count-whole-batch",
+    /// Positions move to where the reader stands while a batch is taken apart.
+    SkipGapsInBatch = "skip-gaps-in-batch",
+    /// What stands behind the record that a batch failed in is not processed.
+    DropRestOfBatch = "drop-rest-of-batch",
+    /// A batch is taken apart inside the transaction that was open.
+    IsolateInTransaction = "isolate-in-transaction",
+    /// The record whose output was refused is known by its offset alone, in whatever partition.
+    CondemnByOffset = "condemn-by-offset",
+    /// After a refused record the next session begins with steps as large as before.
+    ForgetSmallerSteps = "forget-smaller-steps",
+    /// A task whose module is at fault ends in place of being held.
+    EndAtGuestFault = "end-at-guest-fault",
+    /// A task that was held once is held again by every recovery.
+    HoldForEver = "hold-for-ever",
+    /// The watermark passes timers that are due.
+    PassTimersBy = "pass-timers-by",
+    /// A recovered task does not look at the target that it already had.
+    DeafAfterRecovery = "deaf-after-recovery",
+    /// What is on trial is switched to as if it were decided.
+    CommitTrial = "commit-trial",
+    /// No header names the module that migrates.
+    ForgetMigrator = "forget-migrator",
 }
 
 /// Whether this build, as it was started, breaks the rule.
@@ -91,7 +116,13 @@ pub const fn bug(_: Bug) -> bool {
 
 #[cfg(any(test, feature = "seeded-bugs"))]
 pub fn bug(bug: Bug) -> bool {
-    chosen() == Some(bug)
+    seeded_bug() == Some(bug)
+}
+
+/// The rule that this build, as it was started, breaks.
+#[cfg(any(test, feature = "seeded-bugs"))]
+pub fn seeded_bug() -> Option<Bug> {
+    chosen()
 }
 
 #[cfg(all(feature = "seeded-bugs", not(test)))]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::Error;
 use super::plan::{TaskPlan, TopicRef};
+use super::rules::rules;
 use crate::checkpoint::{self, Assembler, Delta};
-use crate::env::{Bug, bug};
 use crate::log::read::{Patience, Polled, Stretch};
 use crate::log::{Assignment, Budget, Isolation, Log, Writer};
 use crate::model::{PartitionBatch, PartitionId};
@@ -70,8 +70,7 @@ pub struct Deltas<'a> {
 impl<'a> Deltas<'a> {
     pub fn open(log: &'a dyn Log, plan: &'a TaskPlan, from: i64, end: i64) -> Result<Self, Error> {
         let topic = &plan.changelog;
-        // Breaks: offsets count only in the topic that they are of.
-        let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
+        let id = if rules().topics_are_known_by_id { topic.id } else { log.topic(&topic.name)?.id };
         let at = Assignment::new(&topic.name, id, plan.task.changelog_partition(), from);
         Ok(Self {
             log,
@@ -105,8 +104,7 @@ impl<'a> Deltas<'a> {
             let Some(stretch) = &mut self.stretch else { return Ok(None) };
             match stretch.poll(&mut self.batch)? {
                 Polled::Records => {}
-                // Breaks: read on until the position has reached the end that was asked for.
-                Polled::Nothing if bug(Bug::ReadToFirstEnd) => self.stretch = None,
+                Polled::Nothing if !rules().changelog_is_read_to_its_end => self.stretch = None,
                 Polled::Nothing => {}
                 Polled::End => self.stretch = None,
                 Polled::Stuck => return Err(stuck(self.log, self.plan, stretch.end(), stretch.reached())),

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::Error;
 use super::handle::InputTime;
 use super::plan::{SourcePlan, TaskPlan};
-use crate::checkpoint::InputPosition;
-use crate::env::{Bug, bug};
+use super::rules::rules;
+use crate::checkpoint::{Header, InputPosition};
 use crate::log::{self, Assignment, Isolation, Log, Reader};
 use crate::model::{EventTime, NextOffset, PartitionBatch, PartitionId};
+use crate::watermark::TaskWatermark;
 
 /// Positions that moved over gaps only are committed so long after they did. Until then a crash loses nothing: the gaps
 /// are moved over again. But once the log has removed what was read, a position before the gap is one that it no longer
@@ -75,6 +76,17 @@ impl Inputs {
         self.entries.iter()
     }
 
+    /// Event time goes on from where the header has it. A partition that is new starts at the emitted watermark: it must not
+    /// hold time back.
+    pub fn restore_watermark(&self, watermark: &mut TaskWatermark, plan: &TaskPlan, header: &Header) {
+        for (i, input) in self.entries.iter().enumerate() {
+            let source = &plan.sources[input.source].id;
+            let known = header.inputs.iter().find(|at| at.source == *source && at.partition == input.partition);
+            let (time, idle) = known.map_or((header.watermark, false), |known| (known.watermark, known.idle));
+            watermark.restore(i, time, idle);
+        }
+    }
+
     /// Where the reader starts, after checking that every topic is still the one that the plan means
     /// and still holds the position: nothing ever starts silently from anywhere else.
     pub fn assignments(&self, plan: &TaskPlan, log: &dyn Log) -> Result<Vec<Assignment>, Error> {
@@ -83,8 +95,8 @@ impl Inputs {
             let topic = &plan.sources[input.source].topic;
             let (partition, mut offset) = (input.partition, input.next.0);
             let start = log.start_offset(&topic.name, partition)?;
-            if bug(Bug::ResetToEarliest) {
-                offset = offset.max(start); // Breaks: there is no reset.
+            if !rules().positions_are_kept {
+                offset = offset.max(start);
             }
             let end = log.end_offset(&topic.name, partition, Isolation::ReadUncommitted)?;
             if offset < start {
@@ -101,10 +113,8 @@ impl Inputs {
             if is_held {
                 offset = behind_record;
             }
-            // Breaks: the log is told of which leader the record before was, and so whether it still is that one.
-            let leader_epoch = input.leader_epoch.filter(|_| is_held && !bug(Bug::IgnoreLeaderEpoch));
-            // Breaks: offsets count only in the topic that they are of.
-            let id = if bug(Bug::IgnoreTopicId) { log.topic(&topic.name)?.id } else { topic.id };
+            let leader_epoch = input.leader_epoch.filter(|_| is_held && rules().leader_epoch_is_told);
+            let id = if rules().topics_are_known_by_id { topic.id } else { log.topic(&topic.name)?.id };
             assignments.push(Assignment { topic: topic.name.clone(), id, partition, offset, leader_epoch });
         }
         Ok(assignments)
@@ -174,6 +184,7 @@ impl Inputs {
     }
 
     /// For a build that breaks a rule on purpose: back to the last committed header.
+    #[cfg(any(test, feature = "seeded-bugs"))]
     pub fn rewind(&mut self) {
         self.entries.iter_mut().for_each(|input| (input.next, input.gap) = (input.committed, 0));
         self.gaps_since = None;

@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::rules::rules;
+
 /// CPU time of a call, once one of this batch has used all that it may have: the same record is in one of the next.
 const SHORT_CALL: Duration = Duration::from_millis(50);
 
@@ -41,6 +43,9 @@ impl Isolation {
     pub fn failed(&mut self, at: Option<usize>, deadline: bool) {
         self.deadline |= deadline;
         let Some(part) = self.waiting.pop() else { return };
+        if !rules().every_part_is_processed {
+            self.waiting.clear();
+        }
         let cuts = match at.filter(|at| part.contains(at)) {
             Some(at) => vec![part.start, at, at + 1, part.end],
             None if part.len() == 1 => vec![part.start, part.end],

@@ -4,6 +4,7 @@
 //! Owns how far an epoch may go meanwhile. Sinks check their records before they write them, so this is for rules
 //! that were changed since, or that only the cluster knows. Nothing here decides what is committed.
 
+use super::rules::rules;
 use crate::model::PartitionId;
 
 /// Of one task, across its sessions.
@@ -52,7 +53,8 @@ impl SmallerSteps {
     }
 
     pub fn condemned(&self, source: usize, partition: PartitionId) -> Option<&Condemned> {
-        self.condemned.as_ref().filter(|at| at.source == source && at.partition == partition)
+        let is_there = |at: &&Condemned| at.source == source && at.partition == partition;
+        self.condemned.as_ref().filter(|at| is_there(at) || !rules().refused_record_is_known_by_place)
     }
 
     /// An epoch with these records was refused. False where there is nothing left to try: what was refused is not

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::rules::rules;
 use crate::error::Kind;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -59,7 +60,7 @@ impl Supervisor {
         match ended.kind {
             Kind::Retry => Act::AgainAfter(self.longer_pause()),
             Kind::Corrupt if ended.local_damage => Act::AgainAfter(self.longer_pause()),
-            Kind::Guest if ended.recovered && !ended.held => Act::Hold,
+            Kind::Guest if ended.recovered && !ended.held && rules().faulty_code_is_held => Act::Hold,
             Kind::Fenced => Act::LookForOwner,
             Kind::Invalid if ended.smaller_steps => Act::Again,
             _ => Act::End,

@@ -95,6 +95,12 @@ impl TargetCell {
         self.lock().stop
     }
 
+    /// As if it were the cell of another thread.
+    #[cfg(test)]
+    pub fn start_again(&self) {
+        self.lock().stop = false;
+    }
+
     /// Waits until there is another target than that of generation `seen`. False where the time passed first.
     pub fn wait(&self, seen: u64, patience: Duration) -> bool {
         let unchanged = |_: &mut Target| self.generation() == seen;

@@ -6,10 +6,11 @@
 //! anew. Nothing is read or fired in that epoch.
 
 use super::Error;
-use super::session::{Firing, Session};
+use super::rules::rules;
+use super::session::Session;
 use super::target::TimeReset;
 use crate::checkpoint::HeaderKind;
-use crate::env::{Bug, bug, failpoint};
+use crate::env::failpoint;
 
 impl Session<'_> {
     /// Makes the reset, unless a header has named it: between two epochs, by one of its own. Timers up to the watermark
@@ -20,25 +21,19 @@ impl Session<'_> {
         }
         self.commit_if_changed()?;
         failpoint("time-reset-begun");
-        let before = self.emitted_watermark;
-        // Where event time was on its way to, it no longer goes.
-        self.firing = Firing::default();
-        self.chain.give_up_advance();
-        self.watermark.take_back(reset.to);
-        self.emitted_watermark = before.min(reset.to);
-        self.epoch.time_reset = Some(reset.number);
+        let before = self.lane.emitted_watermark;
+        self.lane.take_time_back(reset.to);
+        self.committer.epoch.time_reset = Some(reset.number);
         self.commit(HeaderKind::Epoch)?;
         failpoint("time-reset-committed");
-        let (job, task) = (&self.plan().job.name, &self.plan().task);
-        tracing::info!(%job, %task, reset = reset.number, from = before, to = self.emitted_watermark, "event time reset");
+        let (job, task) = (&self.context.plan.job.name, &self.context.plan.task);
+        tracing::info!(%job, %task, reset = reset.number, from = before, to = self.lane.emitted_watermark, "event time reset");
         Ok(())
     }
 
     fn is_reset_to_come(&self, reset: TimeReset) -> bool {
-        let header = &self.head.header;
-        if bug(Bug::RepeatReset) && header.kind == HeaderKind::Claim {
-            return true; // Breaks: what a header says was done is not done again.
-        }
-        reset.number > header.time_reset
+        let header = &self.committer.head.header;
+        let is_made = rules().resets_are_made_once || header.kind != HeaderKind::Claim;
+        reset.number > header.time_reset || !is_made
     }
 }

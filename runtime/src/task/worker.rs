@@ -85,7 +85,7 @@ fn run(context: &TaskContext, supervisor: &mut Supervisor) -> Option<(Error, Act
     match session.run() {
         Ok(session::Ended::Stopped) => None,
         Err(error) => {
-            let facts = (session.digests(), session.hold);
+            let facts = (session.lane.digests(), session.hold);
             Some(judge(context, supervisor, error, Some(facts), before))
         }
     }

@@ -1,19 +1,23 @@
-//! What a build that breaks a rule of recovery on purpose does in its place; see [`crate::env::Bug`].
-//!
-//! Each function is called behind a switch that an ordinary build does not have. Nothing here is ever right.
+//! What a takeover does where a rule of it is broken on purpose; see [`crate::env::Bug`]. Nothing here is ever right.
 
-use super::start::header_zero;
 use crate::checkpoint::{Header, InputPosition};
 use crate::log::{Isolation, Log};
-use crate::model::NextOffset;
+use crate::model::{NextOffset, names};
 use crate::task::Error;
 use crate::task::plan::TaskPlan;
-use crate::task::session::Head;
+use crate::task::rules::WrongAct;
 
-/// [`crate::env::Bug::PositionsFromGroup`]: puts the group's positions in place of the header's.
-pub(super) fn positions_from_group(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
+/// Changes what recovery has read of positions.
+pub(super) fn act(act: WrongAct, plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
+    match act {
+        WrongAct::PositionsFromGroup => positions_from_group(plan, log, header),
+        WrongAct::ResolveStartAgain => resolve_start_again(plan, log, header),
+    }
+}
+
+fn positions_from_group(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
     for source in &plan.sources {
-        let of_group = log.group_positions(&group(plan), &source.topic.name)?;
+        let of_group = log.group_positions(&names::consumer_group(&plan.job.name), &source.topic.name)?;
         for input in header.inputs.iter_mut().filter(|input| input.source == source.id) {
             let found = of_group.get(input.partition as usize).copied().flatten();
             input.next_offset = found.unwrap_or(input.next_offset);
@@ -22,8 +26,8 @@ pub(super) fn positions_from_group(plan: &TaskPlan, log: &dyn Log, header: &mut 
     Ok(())
 }
 
-/// [`crate::env::Bug::ResolveStartTwice`]: where nothing was read yet, the end of now takes the place of the start.
-pub(super) fn resolve_start_again(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
+/// Where nothing was read yet, the end of now takes the place of the start.
+fn resolve_start_again(plan: &TaskPlan, log: &dyn Log, header: &mut Header) -> Result<(), Error> {
     for source in &plan.sources {
         for (&partition, &start) in source.partitions.iter().zip(&source.start) {
             let end = log.end_offset(&source.topic.name, partition, Isolation::ReadUncommitted)?;
@@ -34,16 +38,4 @@ pub(super) fn resolve_start_again(plan: &TaskPlan, log: &dyn Log, header: &mut H
         }
     }
     Ok(())
-}
-
-/// [`crate::env::Bug::StartWithoutHeader`].
-pub(super) fn start_over(plan: &TaskPlan) -> Result<Head, Error> {
-    let header = header_zero(plan);
-    let hash = header.hash().map_err(|source| Error::Encode { epoch: 0, source })?;
-    Ok(Head { header, hash, offset: 0 })
-}
-
-/// The group that mirrors the job's positions.
-pub(in crate::task) fn group(plan: &TaskPlan) -> String {
-    format!("forebay.{}", plan.job.name)
 }

@@ -3,32 +3,27 @@
 //!
 //! Owns nothing. The header decides which module runs and where reading goes on; the plan decides what leads where.
 
-use std::sync::Arc;
-
-use super::takeover::Rules;
+use super::takeover::TopicRulesNow;
 use crate::checkpoint::{Header, InputPosition};
-use crate::env::{Bug, bug};
 use crate::model::{Digest, PartitionId};
 use crate::operator;
 use crate::operator::bad_record::BadRecords;
 use crate::operator::chain::Chain;
 use crate::operator::migration::{Migrations, Migrator};
-use crate::operator::outlet::{Outlet, Route, Share};
+use crate::operator::outlet::{Outlet, Share};
 use crate::operator::sink::Sink;
 use crate::operator::transform::{CallLimits, Transform};
-use crate::state::OperatorStates;
 use crate::task::Error;
 use crate::task::context::TaskContext;
-use crate::task::inputs::Inputs;
 use crate::task::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef, Unavailable};
-use crate::wasm::contract::Description;
-use crate::watermark::TaskWatermark;
+use crate::task::rules::rules;
+use crate::task::wiring::{routes_from, routes_of};
 
 /// The inputs are those that the last header has positions in: also where a topic was made again before this process
 /// made its plan.
 pub(super) fn check_inputs(plan: &TaskPlan, header: &Header) -> Result<(), Error> {
-    if bug(Bug::IgnoreTopicId) {
-        return Ok(()); // Breaks: offsets count only in the topic that they are of.
+    if !rules().topics_are_known_by_id {
+        return Ok(());
     }
     for source in &plan.sources {
         let TopicRef { name, id, .. } = &source.topic;
@@ -46,23 +41,6 @@ pub(super) fn position<'a>(
     partition: PartitionId,
 ) -> Option<&'a InputPosition> {
     header.inputs.iter().find(|input| input.source == source.id && input.partition == partition)
-}
-
-pub(in crate::task) fn restore_watermark(
-    watermark: &mut TaskWatermark,
-    plan: &TaskPlan,
-    inputs: &Inputs,
-    header: &Header,
-) {
-    for (i, input) in inputs.iter().enumerate() {
-        let source = &plan.sources[input.source].id;
-        let known = header.inputs.iter().find(|at| at.source == *source && at.partition == input.partition);
-        match known {
-            Some(known) => watermark.restore(i, known.watermark, known.idle),
-            // A partition that is new starts at the emitted watermark: it must not hold time back.
-            None => watermark.restore(i, header.watermark, false),
-        }
-    }
 }
 
 /// The module of every operator, as the header says; the plan's own where it is the same.
@@ -89,24 +67,11 @@ fn load(context: &TaskContext, operator: &str, digest: Digest) -> Result<ModuleR
     })
 }
 
-pub(in crate::task) fn bindings(plan: &TaskPlan, modules: &[ModuleRef]) -> Vec<OperatorStates> {
-    let of = plan.operators.iter().zip(modules);
-    of.map(|(operator, module)| {
-        let description = module.description();
-        OperatorStates {
-            id: operator.id.clone(),
-            states: description.states.iter().map(|state| state.name.clone()).collect(),
-            timers: description.timers.iter().map(|timer| timer.name.clone()).collect(),
-        }
-    })
-    .collect()
-}
-
 pub(super) fn build_chain(
     context: &TaskContext,
     header: &Header,
     modules: &[ModuleRef],
-    rules: &Rules<'_>,
+    topics: &TopicRulesNow<'_>,
 ) -> Result<Chain, Error> {
     let plan = &context.plan;
     let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
@@ -124,8 +89,12 @@ pub(super) fn build_chain(
         transforms.push(transform);
     }
     let share = Share { task: plan.task.number, parallelism: plan.parallelism, partitioner: plan.partitioner() };
-    let outlet =
-        Outlet::new(plan.sinks.iter().map(|plan| sink(plan, rules)).collect(), bad_records(plan, rules), share, keyed);
+    let outlet = Outlet::new(
+        plan.sinks.iter().map(|plan| sink(plan, topics)).collect(),
+        bad_records(plan, topics),
+        share,
+        keyed,
+    );
     let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
     let sources = plan.sources.iter().map(|source| (source.id.clone(), source.topic.name.clone())).collect();
     let settings = &plan.settings;
@@ -146,48 +115,16 @@ fn instantiate_migrator(
     Ok(Migrator::new(module, guest))
 }
 
-fn sink(plan: &SinkPlan, rules: &Rules<'_>) -> Sink {
+fn sink(plan: &SinkPlan, topics: &TopicRulesNow<'_>) -> Sink {
     let TopicRef { name, partitions, rules: planned, .. } = &plan.topic;
-    let now = rules.get(&(plan.cluster.as_deref(), name.as_str()));
+    let now = topics.get(&(plan.cluster.as_deref(), name.as_str()));
     Sink::new(&plan.id, name, *partitions, *now.unwrap_or(planned), plan.timestamp)
 }
 
-fn bad_records(plan: &TaskPlan, rules: &Rules<'_>) -> BadRecords {
+fn bad_records(plan: &TaskPlan, topics: &TopicRulesNow<'_>) -> BadRecords {
     let topic = &plan.dead_letters;
-    let now = *rules.get(&(None, topic.name.as_str())).unwrap_or(&topic.rules);
+    let now = *topics.get(&(None, topic.name.as_str())).unwrap_or(&topic.rules);
     let partition = (plan.task.number % topic.partitions.max(1)) as i32;
     let job = (plan.job.name.as_str(), plan.job.uid);
     BadRecords::new(job, plan.bad_records.clone(), &topic.name, partition, now)
-}
-
-/// Per output of operator `index`, in its module's order, where it leads. The plan's numbers are those
-/// of the plan's own module; outputs and inputs are matched by name, so that another version may
-/// declare them in another order.
-pub(in crate::task) fn routes_of(plan: &TaskPlan, modules: &[ModuleRef], index: usize) -> Vec<Vec<Route>> {
-    let planned = plan.operators[index].module.description();
-    let outputs = modules[index].description().outputs.iter();
-    outputs
-        .map(|name| match planned.outputs.iter().position(|output| output == name) {
-            Some(output) => routes_from(plan, modules, Origin::Output { operator: index, output: output as u8 }),
-            None => Vec::new(),
-        })
-        .collect()
-}
-
-pub(in crate::task) fn routes_from(plan: &TaskPlan, modules: &[ModuleRef], from: Origin) -> Vec<Route> {
-    let sinks = plan.sinks.iter().enumerate().filter(|(_, sink)| sink.from == from).map(|(s, _)| Route::Sink(s));
-    let operators = plan.operators.iter().enumerate().flat_map(|(operator, planned)| {
-        let inputs = planned.inputs.iter().filter(move |(origin, _)| *origin == from);
-        inputs.map(move |&(_, input)| {
-            let input = renumber(planned.module.description(), modules[operator].description(), input);
-            Route::Operator { operator, input }
-        })
-    });
-    operators.chain(sinks).collect()
-}
-
-fn renumber(planned: &Arc<Description>, running: &Arc<Description>, input: u8) -> u8 {
-    let name = planned.inputs.get(input as usize);
-    let position = name.and_then(|name| running.inputs.iter().position(|input| input == name));
-    position.map_or(input, |position| position as u8)
 }

@@ -5,8 +5,8 @@
 //! where it has seen more than the changelog holds, the changelog has lost committed epochs, and nobody may go on.
 
 use crate::checkpoint::HeaderHash;
-use crate::env::{Bug, bug};
 use crate::state::Marker;
+use crate::task::rules::rules;
 
 /// What was observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,11 +82,7 @@ impl Facts {
 
 /// Whether a header is the one that the store names.
 pub(super) fn is_named(store: &Marker, standing: &Standing) -> bool {
-    if bug(Bug::TrustEpochNumber) {
-        // Breaks: the store counts only where exactly the header that it names stands in the chain.
-        return standing.epoch == store.epoch;
-    }
-    standing.hash == store.header_hash
+    if rules().store_is_known_by_hash { standing.hash == store.header_hash } else { standing.epoch == store.epoch }
 }
 
 pub(super) fn choose(facts: &Facts) -> Result<Foundation, Stop> {
@@ -117,8 +113,7 @@ pub(super) fn choose(facts: &Facts) -> Result<Foundation, Stop> {
 /// The noted epoch is not there: whoever goes on writes again what it, and those before it, have written.
 pub(super) fn check_end(task: [u8; 32], noted: Option<Marker>, end: End) -> Result<Witness, Stop> {
     let noted = noted.filter(|noted| noted.task == task);
-    // Breaks: a changelog that ends before an epoch which was committed has lost it.
-    let noted = noted.filter(|_| !bug(Bug::IgnoreNote) && !bug(Bug::IgnoreLostTail));
+    let noted = noted.filter(|_| rules().note_is_believed);
     let Some(noted) = noted else { return Ok(Witness::Agrees) };
     if end.epoch < noted.epoch {
         return Err(Stop::CutOff { noted, last: end.epoch });
@@ -130,7 +125,7 @@ pub(super) fn check_end(task: [u8; 32], noted: Option<Marker>, end: End) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::with_bug;
+    use crate::env::{Bug, with_bug};
 
     const TASK: [u8; 32] = [1; 32];
     const STORE: Marker = Marker { epoch: 7, header_offset: 70, header_hash: [7; 32], task: TASK };

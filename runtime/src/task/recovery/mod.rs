@@ -7,6 +7,7 @@
 //! Read [`takeover`] first, then the three acts in their order: [`scan`] looks, [`foundation`] decides, [`replay`] does.
 //! [`build`] makes a session of what they found; [`start`] is for a task that never ran.
 
+#[cfg(any(test, feature = "seeded-bugs"))]
 mod broken;
 mod build;
 mod foundation;
@@ -17,33 +18,33 @@ mod takeover;
 
 use std::time::Duration;
 
-pub(super) use broken::group;
-pub(super) use build::{bindings, restore_watermark, routes_from, routes_of};
-pub(super) use replay::marker;
 pub use start::deploy;
-pub(super) use start::operator_version;
 
 use build::{build_chain, check_inputs, modules_of, position};
 use foundation::{End, Foundation, Stop, Witness};
 use replay::{Replayed, Store, open_store};
-use takeover::{beside, check_topics};
+use takeover::{TopicRulesNow, beside, check_topics};
 
+use super::change::Changes;
+use super::commit::Committer;
 use super::context::TaskContext;
-use super::inputs::{self, Inputs};
-use super::outlets::Outlets;
+use super::epoch::Head;
+use super::inbox::Inbox;
+use super::inputs::Inputs;
+use super::lane::{Firing, Lane};
 use super::plan::TaskPlan;
-use super::session::{Firing, Head, Intake, OpenEpoch, Session};
-use super::swap::Swaps;
+use super::report::Report;
+use super::rules::{Act, rules};
+use super::session::Session;
+use super::wiring::bindings;
 use super::{Error, changelog};
 use crate::checkpoint::HeaderKind;
-use crate::env::{Bug, bug, failpoint, machine_start};
-use crate::log::{Isolation, Log};
+use crate::codec::Decoded;
+use crate::env::{failpoint, machine_start};
+use crate::log::{Isolation, Log, Writer};
 use crate::model::{BEFORE_ALL_TIME, Uid};
 use crate::state::TaskState;
 use crate::watermark::TaskWatermark;
-
-/// No target has this generation: a new session looks at it at once.
-const NEVER_HEARD: u64 = u64::MAX;
 
 /// Epoch and session of the last header, at `known` or behind it. Takes nothing over.
 ///
@@ -56,105 +57,121 @@ pub(super) fn last_owner(plan: &TaskPlan, log: &dyn Log, known: i64) -> Result<(
     Ok((delta.header.epoch, delta.header.owner.session))
 }
 
+/// What a takeover has come to.
+struct Takeover<'a> {
+    context: &'a TaskContext,
+    /// Opened beside the takeover: what a store holds is judged by the changelog, whenever it was opened.
+    store: Option<Store>,
+    fenced: Option<Fenced<'a>>,
+    restored: Option<(TaskState, Head)>,
+}
+
+/// The task is owned.
+struct Fenced<'a> {
+    writer: Box<dyn Writer>,
+    topics: TopicRulesNow<'a>,
+    /// When, of the clock that counts from the start.
+    at: Duration,
+}
+
+impl<'a> Takeover<'a> {
+    fn act(&mut self, act: Act) -> Result<(), Error> {
+        match act {
+            Act::Fence => self.fence(),
+            Act::Restore => self.restore(),
+            #[cfg(any(test, feature = "seeded-bugs"))]
+            Act::Wrong(wrong) => match &mut self.restored {
+                Some((_, head)) => broken::act(wrong, &self.context.plan, self.context.log.as_ref(), &mut head.header),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn fence(&mut self) -> Result<(), Error> {
+        let context = self.context;
+        let (plan, log) = (&context.plan, context.log.as_ref());
+        let take_over = || log.writer(&plan.transactional_id());
+        let is_restored = self.restored.is_some();
+        let (writer, (topics, store)) = beside(context.overlap, take_over, || {
+            let read = plan.sources.iter().map(|source| &source.topic).chain([&plan.changelog]);
+            log.expect_readers(&read.map(|topic| topic.name.as_str()).collect::<Vec<_>>(), Isolation::ReadCommitted);
+            let topics = check_topics(context)?;
+            Ok((topics, if is_restored { None } else { Some(open_store(plan)?) }))
+        })?;
+        failpoint("recovery-after-init");
+        self.store = store;
+        self.fenced = Some(Fenced { writer, topics, at: context.clock.elapsed() });
+        Ok(())
+    }
+
+    fn restore(&mut self) -> Result<(), Error> {
+        let plan = &self.context.plan;
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => open_store(plan)?,
+        };
+        self.restored = Some(restore(plan, self.context.log.as_ref(), store)?);
+        failpoint("recovery-after-read");
+        Ok(())
+    }
+}
+
 impl<'a> Session<'a> {
     /// Takes over and recovers. Where uploaded code was at fault under the modules that the last header names, the session
     /// is held: it reads no input.
     pub fn recover(context: &'a TaskContext) -> Result<Self, Error> {
         let started = context.clock.elapsed();
-        let (plan, log) = (&context.plan, context.log.as_ref());
-        // Breaks: the takeover comes first, so that nobody can add to what is read then.
-        let early = if bug(Bug::ReadBeforeTakeover) { Some(restore(plan, log, open_store(plan)?)?) } else { None };
-        let take_over = || log.writer(&plan.transactional_id());
-        let (writer, (rules, store)) = beside(context.overlap, take_over, || {
-            let read = plan.sources.iter().map(|source| &source.topic).chain([&plan.changelog]);
-            log.expect_readers(&read.map(|topic| topic.name.as_str()).collect::<Vec<_>>(), Isolation::ReadCommitted);
-            let rules = check_topics(context)?;
-            // What a store holds is judged by the changelog, whenever it was opened.
-            Ok((rules, if early.is_none() { Some(open_store(plan)?) } else { None }))
-        })?;
-        failpoint("recovery-after-init");
-        let fenced = context.clock.elapsed();
-        let (mut state, mut head) = match (early, store) {
-            (Some(early), _) => early,
-            (None, Some(store)) => restore(plan, log, store)?,
-            (None, None) => restore(plan, log, open_store(plan)?)?,
-        };
-        failpoint("recovery-after-read");
+        let mut takeover = Takeover { context, store: None, fenced: None, restored: None };
+        for &act in rules().takeover {
+            takeover.act(act)?;
+        }
         let restored = context.clock.elapsed();
-        if bug(Bug::PositionsFromGroup) {
-            // Breaks: positions are never read from anywhere but the header.
-            broken::positions_from_group(plan, log, &mut head.header)?;
-        }
-        if bug(Bug::ResolveStartTwice) {
-            // Breaks: the start is resolved once, at deploy.
-            broken::resolve_start_again(plan, log, &mut head.header)?;
-        }
-        if bug(Bug::ForgetWatermark) {
-            // Breaks: watermarks are part of the commit and do not go back.
+        let Takeover { fenced: Some(fenced), restored: Some((mut state, mut head)), .. } = takeover else {
+            unreachable!("a takeover fences and restores, in whatever order");
+        };
+        let plan = &context.plan;
+        if !rules().watermarks_are_restored {
             head.header.watermark = BEFORE_ALL_TIME;
             head.header.inputs.iter_mut().for_each(|input| input.watermark = BEFORE_ALL_TIME);
         }
         check_inputs(plan, &head.header)?;
         let modules = modules_of(context, &head.header)?;
         let digests = modules.iter().map(|module| module.digest);
-        let hold = context.memory().held_under.as_ref().is_some_and(|held| digests.eq(held.iter().copied()));
+        let hold = context
+            .memory()
+            .held_under
+            .as_ref()
+            .is_some_and(|held| !rules().hold_ends_with_its_modules || digests.eq(held.iter().copied()));
         state.bind(&bindings(plan, &modules))?;
-        let chain = build_chain(context, &head.header, &modules, &rules)?;
+        let chain = build_chain(context, &head.header, &modules, &fenced.topics)?;
         let inputs = Inputs::new(plan, |source, partition| position(&head.header, source, partition));
         let mut watermark = TaskWatermark::new(
             plan.sources.iter().flat_map(|source| source.partitions.iter().map(|_| source.watermark.clone())),
         );
-        restore_watermark(&mut watermark, plan, &inputs, &head.header);
-        let mut reader = log.reader(Isolation::ReadCommitted)?;
-        context.target.wakes(reader.waker());
+        inputs.restore_watermark(&mut watermark, plan, &head.header);
+        let mut inbox = Inbox::open(context, inputs)?;
         if !hold {
-            reader.assign(&inputs.assignments(plan, log)?).map_err(inputs::explain)?;
+            inbox.assign(context)?;
             failpoint("recovery-assigned");
         }
-        let mut session = Self {
-            context,
-            owner: Uid::random(),
-            reader,
-            writer: Some(writer),
-            outlets: Outlets::new(context.clusters.clone()),
-            state,
+        let lane = Lane {
             chain,
+            state,
             watermark,
-            inputs,
             emitted_watermark: head.header.watermark,
             shown_time: head.header.processing_time,
-            head,
-            epoch: OpenEpoch::default(),
-            swaps: Swaps::default(),
-            hold,
-            heard: NEVER_HEARD,
-            intake: Intake::default(),
+            decoded: Decoded::default(),
             firing: Firing::default(),
-            lag_asked: None,
-            faults_shown: 0,
         };
-        // Breaks: a takeover's first act is to commit a claim.
-        if !bug(Bug::SkipClaim) {
+        let committer = Committer::new(context, fenced.writer, head);
+        let (changes, report) = (Changes::default(), Report::new(context));
+        let mut session = Self { context, lane, inbox, committer, changes, hold, report };
+        if rules().takeover_is_claimed {
             session.commit(HeaderKind::Claim)?;
         }
         failpoint("recovery-after-claim");
-        session.announce([started, fenced, restored]);
+        session.report.recovered(&session.committer, &session.lane, [started, fenced.at, restored]);
         Ok(session)
-    }
-
-    /// Says how long it took, and which part of it.
-    fn announce(&self, [started, fenced, restored]: [Duration; 3]) {
-        let now = self.context.clock.elapsed();
-        let ms = |from: Duration, to: Duration| to.saturating_sub(from).as_millis() as u64;
-        let (job, task, epoch) = (&self.plan().job.name, &self.plan().task, self.head.header.epoch);
-        let (fence_ms, restore_ms, claim_ms) = (ms(started, fenced), ms(fenced, restored), ms(restored, now));
-        tracing::info!(%job, %task, epoch, fence_ms, restore_ms, claim_ms, "task recovered");
-        let took = now.saturating_sub(started);
-        self.context.update(|status| {
-            status.recovery_us = took.as_micros() as u64;
-            status.modules = self.module_status();
-            status.trial = None;
-        });
     }
 }
 
@@ -166,8 +183,7 @@ fn restore(plan: &TaskPlan, log: &dyn Log, (state, marker): Store) -> Result<(Ta
     let scan = scan::scan(plan, log, marker)?;
     let (task, end) = (scan.facts.task, scan.facts.end);
     let foundation = match foundation::choose(&scan.facts) {
-        // Breaks: a store ahead of the changelog means that the changelog lost data, and is a stop.
-        Err(Stop::Lost { store, .. } | Stop::Gap { store }) if bug(Bug::IgnoreLostTail) => {
+        Err(Stop::Lost { store, .. } | Stop::Gap { store }) if !rules().lost_tail_is_a_stop => {
             Foundation::ChangelogInPlaceOf(store)
         }
         chosen => chosen.map_err(|stop| explain(plan, stop, end))?,

@@ -4,19 +4,19 @@
 //! Owns how the store is opened. Never holds more than one delta. Where it ends early, by an error or a death, the store
 //! stands at some committed epoch and says at which; the next recovery goes on from there.
 
-use super::broken;
 use super::foundation::Foundation;
 use super::scan::Scan;
-use super::start::identity;
-use crate::checkpoint::{Chain as HeaderChain, Delta, Header, HeaderHash};
-use crate::env::{Bug, bug, failpoint};
+use super::start::{identity, start_over};
+use crate::checkpoint::{Chain as HeaderChain, Delta, HeaderHash};
+use crate::env::failpoint;
 use crate::error::Kind;
 use crate::log::Log;
 use crate::state::{Changes, Marker, StateSettings, TaskState};
 use crate::task::Error;
 use crate::task::changelog::{self, Deltas};
+use crate::task::epoch::{Head, marker};
 use crate::task::plan::TaskPlan;
-use crate::task::session::Head;
+use crate::task::rules::rules;
 
 /// The store, and what it says of itself.
 pub(super) type Store = (TaskState, Option<Marker>);
@@ -53,8 +53,7 @@ pub(super) fn replay<'a>(
             (HeaderChain::at_start(identity(plan)), None, Deltas::open(log, plan, facts.start, facts.end)?)
         }
     };
-    // Breaks: after a takeover the changelog is read to its end.
-    let is_read = head.is_some() && bug(Bug::TakeoverWithoutReading);
+    let is_read = head.is_some() && !rules().tail_is_replayed;
     let is_noted = |head: &Head| Some(head.header.epoch) == noted;
     let mut at_noted = head.as_ref().filter(|head| is_noted(head)).map(|head| head.hash);
     while let Some((offset, delta)) = if is_read { None } else { deltas.next()? } {
@@ -64,8 +63,7 @@ pub(super) fn replay<'a>(
     }
     let head = match head {
         Some(head) => head,
-        // Breaks: a task that finds no header stops.
-        None if bug(Bug::StartWithoutHeader) => broken::start_over(plan)?,
+        None if !rules().no_header_is_a_stop => start_over(plan)?,
         None => {
             return Err(Error::NoHeader {
                 topic: plan.changelog.name.clone(),
@@ -112,9 +110,4 @@ fn apply(
     state.replay(&Changes { keys, values }, marker(&header, hash, offset))?;
     failpoint("recovery-delta-replayed");
     Ok(Head { header, hash, offset })
-}
-
-/// What a store says that has taken in the epoch of a header which stands at this offset.
-pub(in crate::task) fn marker(header: &Header, header_hash: [u8; 32], header_offset: i64) -> Marker {
-    Marker { epoch: header.epoch, header_offset, header_hash, task: header.task.digest() }
 }

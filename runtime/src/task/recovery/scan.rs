@@ -11,8 +11,8 @@ use crate::log::{Isolation, Log};
 use crate::state::Marker;
 use crate::task::Error;
 use crate::task::changelog::Deltas;
+use crate::task::epoch::Head;
 use crate::task::plan::TaskPlan;
-use crate::task::session::Head;
 
 pub(super) struct Scan<'a> {
     pub facts: Facts,

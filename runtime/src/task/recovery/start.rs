@@ -2,13 +2,14 @@
 //!
 //! Owns what a header says that no epoch has changed yet. Never takes a task with headers back to its start.
 
-use crate::checkpoint::{self, Header, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion, TaskIdentity};
+use crate::checkpoint::{self, Header, HeaderKind, InputPosition, Owner, TaskIdentity};
 use crate::env::failpoint;
 use crate::log::{CommitOutcome, Isolation, Log};
-use crate::model::{BEFORE_ALL_TIME, Digest, Uid};
+use crate::model::{BEFORE_ALL_TIME, Uid};
 use crate::task::Error;
 use crate::task::changelog::{self, Deltas};
-use crate::task::plan::{ModuleRef, TaskPlan};
+use crate::task::epoch::{Head, operator_version};
+use crate::task::plan::TaskPlan;
 
 /// Commits header 0: where the task starts, resolved once. Does nothing where the task has headers.
 ///
@@ -41,7 +42,7 @@ pub fn deploy(plan: &TaskPlan, log: &dyn Log) -> Result<(), Error> {
     }
 }
 
-pub(in crate::task) fn header_zero(plan: &TaskPlan) -> Header {
+fn header_zero(plan: &TaskPlan) -> Header {
     let inputs = plan.sources.iter().flat_map(|source| {
         source.partitions.iter().zip(&source.start).map(|(&partition, &next)| InputPosition {
             source: source.id.clone(),
@@ -81,13 +82,9 @@ pub(super) fn identity(plan: &TaskPlan) -> TaskIdentity {
     }
 }
 
-/// What a header says of the module that an operator runs.
-pub(in crate::task) fn operator_version(id: &str, module: &ModuleRef, migrator: Option<Digest>) -> OperatorVersion {
-    let states = module.description().states.iter();
-    OperatorVersion {
-        id: id.to_owned(),
-        module: module.digest,
-        migrator,
-        states: states.map(|s| StateVersion { name: s.name.clone(), version: s.version }).collect(),
-    }
+/// The head of a task that begins again from its start, whatever it has done before.
+pub(super) fn start_over(plan: &TaskPlan) -> Result<Head, Error> {
+    let header = header_zero(plan);
+    let hash = header.hash().map_err(|source| Error::Encode { epoch: 0, source })?;
+    Ok(Head { header, hash, offset: 0 })
 }

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::env::{Bug, bug};
 use crate::log::{self, Cleanup, Log, TopicRules};
 use crate::task::Error;
 use crate::task::context::TaskContext;
 use crate::task::plan::{TaskPlan, TopicRef};
+use crate::task::rules::rules;
 
 /// Takes the task over, and does beside it what needs no ownership: the cluster may let a takeover wait.
 pub(super) fn beside<A: Send, B>(
@@ -32,21 +32,21 @@ pub(super) fn beside<A: Send, B>(
 }
 
 /// The rules of topics as they are now (they may have changed since the plan was made), by other cluster and name.
-pub(super) type Rules<'a> = BTreeMap<(Option<&'a str>, &'a str), TopicRules>;
+pub(super) type TopicRulesNow<'a> = BTreeMap<(Option<&'a str>, &'a str), TopicRules>;
 
 /// A topic that was made again under its name is another topic. Each is asked for where it is.
-pub(super) fn check_topics(context: &TaskContext) -> Result<Rules<'_>, Error> {
+pub(super) fn check_topics(context: &TaskContext) -> Result<TopicRulesNow<'_>, Error> {
     let TaskContext { plan, log, clusters, .. } = context;
-    let mut rules = Rules::new();
+    let mut known = TopicRulesNow::new();
     let sources = plan.sources.iter().map(|source| &source.topic);
     let at_home = sources.chain(sinks_on(plan, None)).chain([&plan.changelog, &plan.dead_letters]).collect();
-    check_same(log.as_ref(), None, at_home, &mut rules)?;
+    check_same(log.as_ref(), None, at_home, &mut known)?;
     let elsewhere: BTreeSet<&str> = plan.sinks.iter().filter_map(|sink| sink.cluster.as_deref()).collect();
     for cluster in elsewhere {
-        check_same(clusters.other(cluster)?.as_ref(), Some(cluster), sinks_on(plan, Some(cluster)), &mut rules)?;
+        check_same(clusters.other(cluster)?.as_ref(), Some(cluster), sinks_on(plan, Some(cluster)), &mut known)?;
     }
     log.check_internal(&plan.changelog.name, plan.changelog.partitions, Cleanup::Delete)?;
-    Ok(rules)
+    Ok(known)
 }
 
 fn sinks_on<'a>(plan: &'a TaskPlan, cluster: Option<&str>) -> Vec<&'a TopicRef> {
@@ -57,18 +57,17 @@ fn check_same<'a>(
     log: &dyn Log,
     cluster: Option<&'a str>,
     needed: Vec<&'a TopicRef>,
-    rules: &mut Rules<'a>,
+    known: &mut TopicRulesNow<'a>,
 ) -> Result<(), Error> {
     let names: Vec<_> = needed.iter().map(|topic| topic.name.as_str()).collect();
     let there = log.topics_named(&names)?;
     for TopicRef { name, id, .. } in needed {
         let found = there.iter().find(|topic| topic.spec.name == *name);
         let found = found.ok_or_else(|| Error::TopicGone { topic: name.clone() })?;
-        // Breaks: offsets count only in the topic that they are of.
-        if found.id != *id && !bug(Bug::IgnoreTopicId) {
+        if found.id != *id && rules().topics_are_known_by_id {
             return Err(Error::TopicChanged { topic: name.clone(), expected: *id, found: found.id });
         }
-        rules.insert((cluster, name), found.rules());
+        known.insert((cluster, name), found.rules());
     }
     Ok(())
 }

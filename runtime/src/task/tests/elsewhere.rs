@@ -56,7 +56,7 @@ impl Sent {
 
     /// Of the records that the last committed header calls done.
     fn done(&self, session: &Session<'_>) -> Vec<String> {
-        let inputs = session.head.header.inputs.iter();
+        let inputs = session.committer.head.header.inputs.iter();
         let done = inputs.flat_map(|input| &self.outputs[input.partition as usize][..input.next_offset.0 as usize]);
         done.cloned().collect()
     }
@@ -118,11 +118,11 @@ fn an_epoch_waits_for_a_cluster_that_is_away_and_is_written_again() {
     let (bench, lake) = bench(1, Hardship { lingers: 1_000, ..Hardship::default() });
     let context = bench.context();
     let mut session = Session::recover(&context).unwrap();
-    let epoch = session.head.header.epoch;
+    let epoch = session.committer.head.header.epoch;
     bench.send_all(&[("a", "1"), ("b", "2")]);
     lake.cluster().away = true;
     let error = settle(&mut session, &bench).unwrap_err();
-    assert_eq!((error.kind(), session.head.header.epoch), (Kind::Retry, epoch), "{error}");
+    assert_eq!((error.kind(), session.committer.head.header.epoch), (Kind::Retry, epoch), "{error}");
     drop(session);
     assert!(there(&lake).is_empty());
     assert_eq!(bench.run().unwrap_err().kind(), Kind::Retry, "its topics cannot be looked at");
@@ -158,7 +158,7 @@ fn a_record_that_only_the_other_cluster_refuses_is_dead_lettered_alone() {
     let context = bench.context();
     let refused = (0..20).find_map(|_| {
         let mut session = Session::recover(&context).unwrap();
-        match settle(&mut session, &bench).map_err(|error| session.after_refusal(error)) {
+        match settle(&mut session, &bench).map_err(|error| session.committer.after_refusal(error)) {
             Ok(()) => Some(()),
             Err(error) => {
                 assert!(matches!(error, Error::Refused { .. }), "{error}");

@@ -27,7 +27,7 @@ fn resting<'a>(bench: &Bench, context: &'a TaskContext) -> Session<'a> {
     settle(&mut session, bench).unwrap();
     bench.clock.advance(bench.plan.settings.writer_idle);
     session.step().unwrap();
-    assert!(session.writer.is_none(), "it goes on holding its transactional id");
+    assert!(session.committer.writer.is_none(), "it goes on holding its transactional id");
     session
 }
 

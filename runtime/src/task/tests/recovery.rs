@@ -291,16 +291,16 @@ fn a_task_that_only_moved_over_gaps_commits_that_once_and_comes_to_rest() {
     writer.begin().unwrap();
     writer.append(&number("a", "2", 1_000)).unwrap();
     writer.abort().unwrap();
-    let before = session.head.header.epoch;
+    let before = session.committer.head.header.epoch;
     session.step().unwrap();
-    assert!(session.inputs.moved_over_gaps() && session.head.header.epoch == before);
+    assert!(session.inbox.inputs.moved_over_gaps() && session.committer.head.header.epoch == before);
     for _ in 0..20 {
         bench.clock.advance(Duration::from_secs(5));
         session.step().unwrap();
     }
-    assert_eq!(session.head.header.epoch, before + 1);
+    assert_eq!(session.committer.head.header.epoch, before + 1);
     stop(&mut session);
-    assert_eq!(session.head.header.epoch, before + 1, "nothing was left to commit");
+    assert_eq!(session.committer.head.header.epoch, before + 1, "nothing was left to commit");
     assert_eq!(context.status.lock().unwrap().lag, 0);
 }
 

@@ -49,7 +49,7 @@ fn state_survives_a_swap_and_its_rollback() {
     let switched = swap(&mut session, Counter::module(2)).unwrap();
     bench.send_all(&[("a", "3")]);
     settle(&mut session, &bench).unwrap();
-    let header = &session.head.header;
+    let header = &session.committer.head.header;
     assert!(header.epoch > switched.epoch && header.swap == Some(SWAP));
     assert_eq!(header.operators[0].migrator, None, "the sweep has ended: no value of version 1 is left");
     swap(&mut session, Counter::module(1)).unwrap();
@@ -68,7 +68,7 @@ fn a_task_starts_with_the_version_of_its_last_header_and_goes_on_migrating() {
     let context = bench.context();
     let mut session = Session::recover(&context).unwrap();
     swap(&mut session, Counter::module(2)).unwrap();
-    assert!(session.head.header.operators[0].migrator.is_some());
+    assert!(session.committer.head.header.operators[0].migrator.is_some());
     drop(session);
     bench.send_all(&[("c", "4")]);
     let status = bench.run().unwrap();
@@ -84,10 +84,10 @@ fn a_version_that_cannot_migrate_one_value_is_turned_down_before_anything_change
     let context = bench.context();
     let mut session = Session::recover(&context).unwrap();
     settle(&mut session, &bench).unwrap();
-    let epoch = session.head.header.epoch;
+    let epoch = session.committer.head.header.epoch;
     let refused = swap(&mut session, Counter::build(2, true, Some("c"))).unwrap_err();
     assert!(refused.contains("\"c\""), "{refused}");
-    assert_eq!(session.head.header.epoch, epoch);
+    assert_eq!(session.committer.head.header.epoch, epoch);
     bench.send_all(&[("a", "1")]);
     settle(&mut session, &bench).unwrap();
     assert!(lines(&bench).contains(&"a v1 2,6".to_owned()));
@@ -134,11 +134,11 @@ fn a_session_that_finds_another_version_decided_goes_there_without_being_told_ag
     context.target.put(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
     let mut session = Session::recover(&context).unwrap();
     session.turn().unwrap();
-    assert_eq!(session.head.header.operators[0].module, Counter::module(2).digest);
+    assert_eq!(session.committer.head.header.operators[0].module, Counter::module(2).digest);
     settle(&mut session, &bench).unwrap();
     drop(session);
     let mut session = Session::recover(&context).unwrap();
-    let epoch = session.head.header.epoch;
+    let epoch = session.committer.head.header.epoch;
     session.turn().unwrap();
-    assert_eq!(session.head.header.epoch, epoch, "it is there already");
+    assert_eq!(session.committer.head.header.epoch, epoch, "it is there already");
 }

@@ -51,7 +51,7 @@ fn event_time_follows_the_records_again_after_a_reset_and_state_stays() {
     aim(&context, 1, BEFORE_ALL_TIME);
     session.turn().unwrap();
     assert_eq!((status(&session).watermark, status(&session).time_reset), (BEFORE_ALL_TIME, 1));
-    assert_eq!(session.head.header.time_reset, 1);
+    assert_eq!(session.committer.head.header.time_reset, 1);
     bench.send("a", &format!("timer:{}", (NOW + 250) * MS), NOW + 200);
     bench.send("d", "1", NOW + 200);
     bench.send("a", "1", NOW + 300);
@@ -82,11 +82,11 @@ fn a_reset_to_a_time_takes_back_what_is_beyond_it_and_nothing_else() {
     settle(&mut session, &bench).unwrap();
     aim(&context, 1, (NOW + 500) * MS);
     session.turn().unwrap();
-    let inputs: Vec<_> = session.head.header.inputs.iter().map(|input| input.watermark).collect();
+    let inputs: Vec<_> = session.committer.head.header.inputs.iter().map(|input| input.watermark).collect();
     let mut expected = [NOW * MS - 1, (NOW + 500) * MS];
     expected.rotate_left(super::harness::partition_of("a") as usize);
     assert_eq!(inputs, expected);
-    assert_eq!(session.head.header.watermark, NOW * MS - 1, "it was not beyond it");
+    assert_eq!(session.committer.head.header.watermark, NOW * MS - 1, "it was not beyond it");
 }
 
 #[test]
@@ -107,13 +107,13 @@ fn a_reset_is_made_once_whoever_comes_after() {
         aim(&context, number, BEFORE_ALL_TIME);
         let mut session = Session::recover(&context).unwrap();
         session.turn().unwrap();
-        assert_eq!(session.head.header.time_reset, 1);
-        assert_eq!(session.head.header.watermark, reached, "the header names this reset, or a newer one");
+        assert_eq!(session.committer.head.header.time_reset, 1);
+        assert_eq!(session.committer.head.header.watermark, reached, "the header names this reset, or a newer one");
     }
     aim(&context, 2, NOW * MS);
     let mut session = Session::recover(&context).unwrap();
     session.turn().unwrap();
-    assert_eq!((session.head.header.time_reset, session.head.header.watermark), (2, NOW * MS));
+    assert_eq!((session.committer.head.header.time_reset, session.committer.head.header.watermark), (2, NOW * MS));
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_reset_and_a_swap_that_come_at_once_both_come_through() {
     let mut session = Session::recover(&context).unwrap();
     session.turn().unwrap();
     settle(&mut session, &bench).unwrap();
-    let header = &session.head.header;
+    let header = &session.committer.head.header;
     assert_eq!((header.time_reset, header.swap), (1, Some(Uid([5; 16]))));
     bench.send("a", "1", NOW + 100);
     bench.send("d", "1", NOW + 100);
@@ -160,7 +160,7 @@ fn a_reset_is_heard_while_timers_fire_and_the_others_stay_for_their_time() {
     assert!((1..10).contains(&fired), "{fired} timers have fired");
     aim(&context, 1, NOW * MS);
     session.turn().unwrap();
-    assert_eq!((ticks(&bench), session.head.header.time_reset), (fired, 1));
+    assert_eq!((ticks(&bench), session.committer.head.header.time_reset), (fired, 1));
     settle(&mut session, &bench).unwrap();
     assert_eq!(ticks(&bench), fired, "the others are not due any more");
     bench.send("a", "1", NOW + 200);

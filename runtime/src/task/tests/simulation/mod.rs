@@ -101,7 +101,7 @@ fn run(seed: u64) -> Result<Told, String> {
     let process = |context| Process::new(context, Machine::new(haste), Rc::clone(&fate));
     let mut world = World {
         clock,
-        oracle: Oracle::new(CHANGELOG, identity(&plan)),
+        oracle: Oracle::new(CHANGELOG, identity(&plan), plan.operators[0].module.digest),
         model: Model::default(),
         processes: contexts.iter().map(process).collect(),
         weights: Weights::throw(&mut dice, &mut Dice::new(!seed)),
@@ -368,6 +368,7 @@ fn is_not_vacuous(tally: &BTreeMap<String, u64>) {
         "Swap",
         "Reset",
         "event time taken back",
+        "Stop",
         "Groups",
         "Retention",
         "TornDelta",

@@ -3,13 +3,13 @@
 //! Owns the chain of committed headers and the state that their deltas add up to. Trusts no word of the runtime: what
 //! it asserts are the invariants of the commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::checkpoint::{Assembler, Chain, Delta, Header, HeaderKind, InputPosition, TaskIdentity};
 use crate::env::with_bug;
 use crate::log::sim::Cluster;
-use crate::model::EventTime;
+use crate::model::{Digest, EventTime};
 use crate::state::simulated::{self, Content};
 
 /// One committed epoch.
@@ -33,10 +33,13 @@ pub struct Oracle {
     pub epochs: Vec<Epoch>,
     /// To when each reset of event time that was asked for takes it back, by their numbers from 1 on.
     pub resets: Vec<EventTime>,
+    /// Versions that the task was told to run.
+    pub decided: HashSet<Digest>,
 }
 
 impl Oracle {
-    pub fn new(topic: &str, task: TaskIdentity) -> Self {
+    /// Of a task that was deployed with this module.
+    pub fn new(topic: &str, task: TaskIdentity, module: Digest) -> Self {
         Self {
             topic: topic.to_owned(),
             next: 0,
@@ -47,6 +50,7 @@ impl Oracle {
             digest: 0,
             epochs: Vec::new(),
             resets: Vec::new(),
+            decided: HashSet::from([module]),
         }
     }
 
@@ -56,7 +60,8 @@ impl Oracle {
 
     /// Follows what was committed since. I2: one chain of headers, each naming the one before. I3: what they point to is
     /// whole. I4: one owner at a time, each from its claim on. I6: nothing goes back, but for event time where a header
-    /// names another reset: each reset is made once, and takes back what it says and no more.
+    /// names another reset: each reset is made once, and takes back what it says and no more. And nothing
+    /// is committed under a version that nobody has decided.
     pub fn watch(&mut self, cluster: &Cluster) -> Result<(), String> {
         let new = cluster.committed(&self.topic, 0, self.next);
         for record in new {
@@ -80,6 +85,9 @@ impl Oracle {
         if let Some(last) = self.epochs.last() {
             owned(&last.header, &header)?;
             goes_on(&last.header, &header, &self.resets)?;
+        }
+        if let Some(other) = header.operators.iter().find(|operator| !self.decided.contains(&operator.module)) {
+            return Err(format!("epoch {} runs module {}, which nobody has decided", header.epoch, other.module));
         }
         for (key, value) in keys.iter().zip(values.iter()) {
             let key = key.unwrap_or_default().to_vec();

@@ -111,6 +111,7 @@ impl<'a> Process<'a> {
         if self.life != Life::Up {
             self.session = None;
             self.life = Life::Up;
+            self.context.target.start_again();
         }
     }
 
@@ -120,6 +121,7 @@ impl<'a> Process<'a> {
         self.buried();
     }
 
+    /// Nothing is left of it but its disk.
     fn buried(&mut self) {
         self.session = None;
         *self.context.memory() = Memory::default();
@@ -140,7 +142,7 @@ impl<'a> Process<'a> {
         let outcome = catch_unwind(AssertUnwindSafe(|| act(self)));
         self.fate.doom.take();
         if let Some(session) = self.session.as_ref().filter(|_| outcome.is_ok()) {
-            let header = &session.head.header;
+            let header = &session.committer.head.header;
             let at: Vec<_> = header.inputs.iter().map(|input| input.next_offset.0).collect();
             trace(|| format!("{}: epoch {} at {at:?}", self.context.plan.state_dir.display(), header.epoch));
         }
@@ -169,7 +171,12 @@ impl<'a> Process<'a> {
                     self.strange_store = false;
                     Ok(())
                 }
-                Some(session) => session.turn().map(drop),
+                Some(session) => {
+                    if session.turn()?.is_some() {
+                        self.buried();
+                    }
+                    Ok(())
+                }
             },
         }
     }
@@ -192,8 +199,13 @@ impl<'a> Process<'a> {
         if self.life == Life::Fenced && kind == Kind::Retry {
             return Turn::Failed(kind);
         }
-        let session = self.session.take().map(|session| (session.digests(), session.hold));
+        let session = self.session.take().map(|session| (session.lane.digests(), session.hold));
         let (error, act) = judge(self.context, &mut self.supervisor, error, session, self.progress_before);
+        if self.context.target.is_stop() && act != Act::End {
+            // As the thread: it is not told twice, and stops without its open epoch.
+            self.buried();
+            return Turn::Failed(kind);
+        }
         match act {
             Act::Again | Act::AgainAfter(_) | Act::Hold => Turn::Failed(kind),
             Act::LookForOwner => {

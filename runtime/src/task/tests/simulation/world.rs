@@ -53,6 +53,7 @@ pub enum Event {
     Disk,
     Time,
     Swap,
+    Stop,
     Groups,
     Retention,
     TornDelta,
@@ -70,6 +71,7 @@ impl Weights {
             (Event::Pause, 3),
             (Event::Disk, 3),
             (Event::Swap, 2),
+            (Event::Stop, 1),
             (Event::Groups, 1),
             (Event::Retention, 1),
             (Event::TornDelta, 1),
@@ -147,6 +149,7 @@ impl<'a> World<'a> {
             Event::Time => self.pass_time(),
             Event::Swap => self.swap(some)?,
             Event::Reset => self.reset_time(some)?,
+            Event::Stop => self.stop(some)?,
             Event::Groups => self.mess_with_groups(),
             Event::Retention => self.retain(),
             Event::TornDelta => self.tear_a_delta(),
@@ -168,6 +171,11 @@ impl<'a> World<'a> {
     /// The invariants that hold at every moment.
     pub fn look(&mut self) -> Result<(), String> {
         self.oracle.watch(&self.log.cluster())?;
+        for session in self.processes.iter().filter_map(|process| process.session.as_ref()) {
+            if session.inbox.isolation.is_some() && session.committer.epoch.writing {
+                return Err("a batch is taken apart while a transaction is open".to_owned());
+            }
+        }
         for process in self.processes.iter().filter(|process| !process.strange_store) {
             let dir = &process.context.plan.state_dir;
             for content in [process.machine.current(dir), process.machine.content(dir)].into_iter().flatten() {
@@ -282,7 +290,7 @@ impl<'a> World<'a> {
             modules: decided.then_some((0, change)).into_iter().collect(),
             ..self.processes[which].context.target.get()
         };
-        self.processes[which].context.target.put(target);
+        self.aim(which, target);
         // Seldom enough as it is, so the deadlier.
         let dies = self.dice.chance(5 * self.weights.deadly);
         let places = self.dice.roll(30) as u32;
@@ -299,6 +307,19 @@ impl<'a> World<'a> {
         let asked = self.oracle.resets.len();
         let older = if self.dice.roll(4) == 0 { self.dice.index(asked) } else { 0 };
         self.aim_at_reset(which, asked - older);
+        let dies = self.dice.chance(5 * self.weights.deadly);
+        let places = self.dice.roll(30) as u32;
+        self.turn(which, dies.then_some(places), Process::step).map(drop)
+    }
+
+    fn aim(&mut self, which: usize, target: Target) {
+        self.oracle.decided.extend(target.modules.values().map(|change| change.module.digest));
+        self.processes[which].context.target.put(target);
+    }
+
+    /// A process is told to stop, at whatever moment. It is down when it has, until the task is given to it again.
+    fn stop(&mut self, which: usize) -> Result<(), String> {
+        self.processes[which].context.target.stop();
         let dies = self.dice.chance(5 * self.weights.deadly);
         let places = self.dice.roll(30) as u32;
         self.turn(which, dies.then_some(places), Process::step).map(drop)
@@ -411,8 +432,8 @@ impl<'a> World<'a> {
             // Where version 1 runs it holds the task at such a record.
             let change = Change { swap: Uid::random(), operator: 0, module: Ledger::module(2, self.hints) };
             let modules = [(0, change)].into_iter().collect();
-            let target = &self.processes[main].context.target;
-            target.put(Target { trial: None, modules, ..target.get() });
+            let target = Target { trial: None, modules, ..self.processes[main].context.target.get() };
+            self.aim(main, target);
         }
         let mut rests = 0;
         for turn in 0..LAST_TURNS {
@@ -454,7 +475,7 @@ impl<'a> World<'a> {
 
     fn close(&mut self, main: usize) -> Result<(), String> {
         self.turn(main, None, |process| match &mut process.session {
-            Some(session) => Ok(session.state.flush()?),
+            Some(session) => Ok(session.lane.state.flush()?),
             None => Ok(()),
         })?;
         self.look()?;
@@ -472,7 +493,7 @@ impl<'a> World<'a> {
         self.turn(main, None, |process| {
             process.step()?;
             match &mut process.session {
-                Some(session) => Ok(session.state.flush()?),
+                Some(session) => Ok(session.lane.state.flush()?),
                 None => Ok(()),
             }
         })?;
