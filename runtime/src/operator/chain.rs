@@ -1,6 +1,6 @@
 //! The operators of one task, in order, with nothing between them but inboxes.
 //!
-//! Owns the transforms and where records wait for them. The order is the same for every size of a
+//! Owns the operators and where records wait for them. The order is the same for every size of a
 //! call: all records of a batch go through all operators; then the watermark advances and timers
 //! fire, operator by operator, each operator seeing what the timers before it emitted.
 
@@ -10,9 +10,10 @@ use std::ops::Range;
 use super::Error;
 use super::bad_record::BadRecord;
 use super::flow::{Keys, Lineage};
+use super::kind::Operator;
 use super::outlet::{Outgoing, Outlet, Route};
 use super::pace::Pace;
-use super::transform::{CallContext, CallLimits, Transform};
+use super::transform::{CallContext, CallLimits};
 use crate::codec::Decoded;
 use crate::log::header_bytes;
 use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch};
@@ -26,7 +27,7 @@ const MAX_REPEATS: u32 = 10_000;
 const MAX_CHAINED: u32 = 1_000_000;
 
 pub struct Chain {
-    pub transforms: Vec<Transform>,
+    pub operators: Vec<Operator>,
     pub outlet: Outlet,
     /// Per source where its records go.
     source_routes: Vec<Vec<Route>>,
@@ -57,7 +58,7 @@ struct Repeats {
 
 impl Chain {
     pub fn new(
-        transforms: Vec<Transform>,
+        operators: Vec<Operator>,
         outlet: Outlet,
         source_routes: Vec<Vec<Route>>,
         sources: Vec<(String, String)>,
@@ -65,7 +66,7 @@ impl Chain {
         timer_batch: usize,
     ) -> Self {
         let (due, advance) = (Vec::new(), Advance::default());
-        Self { transforms, outlet, source_routes, sources, limits, timer_batch, due, advance }
+        Self { operators, outlet, source_routes, sources, limits, timer_batch, due, advance }
     }
 
     /// Puts the decoded records of one source before the operators that it feeds, and what could not
@@ -116,7 +117,7 @@ impl Chain {
     pub fn process(&mut self, state: &mut TaskState, moment: Moment, pace: &Pace<'_>) -> Result<(), Error> {
         self.outlet.now_ms = moment.now.div_euclid(1_000_000);
         let mut none = Vec::new();
-        for k in 0..self.transforms.len() {
+        for k in 0..self.operators.len() {
             if self.outlet.inboxes[k].is_empty() {
                 continue;
             }
@@ -130,7 +131,7 @@ impl Chain {
                 due_to: BEFORE_ALL_TIME,
                 chained: &mut none,
             };
-            let result = self.transforms[k].process(&flow, self.limits, &mut context);
+            let result = self.operators[k].process(&flow, self.limits, &mut context);
             flow.clear();
             self.outlet.inboxes[k] = flow;
             result?;
@@ -149,14 +150,14 @@ impl Chain {
         pace: &Pace<'_>,
     ) -> Result<usize, Error> {
         self.outlet.now_ms = moment.now.div_euclid(1_000_000);
-        for k in 0..self.transforms.len() {
+        for k in 0..self.operators.len() {
             self.due.clear();
             // One time a call where they set each other: what one of them sets in between must come before the next.
             state.due_timers(k, up_to, limit.min(self.timer_batch), self.advance.apart, &mut self.due)?;
             if self.due.is_empty() {
                 continue;
             }
-            self.advance.repeats.check(k, &self.due[0], &self.transforms[k].id)?;
+            self.advance.repeats.check(k, &self.due[0], &self.operators[k].head().id)?;
             let mut chained = Vec::new();
             let mut context = CallContext {
                 state: &mut *state,
@@ -167,9 +168,9 @@ impl Chain {
                 due_to: up_to,
                 chained: &mut chained,
             };
-            self.advance.apart |= self.transforms[k].fire(&self.due, self.limits, &mut context)?;
+            self.advance.apart |= self.operators[k].fire(&self.due, self.limits, &mut context)?;
             for timer in chained {
-                self.advance.count(k, timer, &self.transforms[k].id)?;
+                self.advance.count(k, timer, &self.operators[k].head().id)?;
             }
             self.process(state, moment, pace)?;
             return Ok(self.due.len());
@@ -190,7 +191,7 @@ impl Chain {
     /// The earliest timer of all operators.
     pub fn next_timer(&self, state: &mut TaskState) -> Result<Option<EventTime>, Error> {
         let mut earliest = None;
-        for k in 0..self.transforms.len() {
+        for k in 0..self.operators.len() {
             let next = state.next_timer(k)?;
             earliest = [earliest, next].into_iter().flatten().min();
         }
@@ -209,11 +210,11 @@ impl Chain {
 
     /// Values of an older schema version may be left.
     pub fn is_migrating(&self) -> bool {
-        self.transforms.iter().any(|transform| transform.migrations.pending())
+        self.operators.iter().any(Operator::is_migrating)
     }
 
     pub fn faults(&self) -> u64 {
-        self.transforms.iter().map(|transform| transform.faults).sum()
+        self.operators.iter().map(|operator| operator.head().faults).sum()
     }
 }
 

@@ -1,13 +1,15 @@
 //! Operators: what is done to records between decoding and the writer.
 //!
-//! Owns the chain of transforms of one task, the columns between them, and what becomes of bad
+//! Owns the chain of operators of one task, the columns between them, and what becomes of bad
 //! records. Uses `state` for the overlay and `wasm` for its contract; knows nothing of logs, epochs
-//! and commits. Read [`chain`] first, then [`transform`].
+//! and commits. Read [`chain`] first, then [`kind`] (what every operator is) and
+//! [`transform`] (one that is a module).
 
 pub mod bad_record;
 mod call;
 pub mod chain;
 mod flow;
+pub mod kind;
 pub mod migration;
 mod module;
 pub mod outlet;

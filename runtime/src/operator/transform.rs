@@ -12,6 +12,7 @@ use super::Error;
 use super::bad_record::BadRecord;
 use super::call::CallBuilder;
 use super::flow::{Flow, Keys, Lineage};
+use super::kind::Head;
 use super::migration::Migrations;
 use super::module::ModuleRef;
 use super::outlet::{Outgoing, Outlet, Route};
@@ -48,23 +49,16 @@ pub struct CallLimits {
 }
 
 pub struct Transform {
-    pub id: String,
-    /// Position among the task's operators and their states.
-    pub index: usize,
+    pub head: Head,
     module: ModuleRef,
     job: String,
     guest: Option<Box<dyn Guest>>,
-    routes: Vec<Vec<Route>>,
-    /// Per output whether it feeds a keyed operator.
-    keyed_outputs: Vec<bool>,
     pub migrations: Migrations,
     builder: CallBuilder,
     gathered: Gathered,
     /// Records of a call, at most, so that what is gathered for them fits. Learnt from the last calls.
     records_fit: usize,
     state_bytes_max: usize,
-    /// Calls that trapped, ran out of time or memory, or answered wrongly.
-    pub faults: u64,
 }
 
 /// The records or timers of a call.
@@ -96,36 +90,20 @@ impl Transform {
         let seed = u64::from(murmur2::hash(id.as_bytes())) << 32 | u64::from(murmur2::hash(job.as_bytes()));
         let builder = CallBuilder::new(description.keyed, description.needs, seed);
         Self {
-            id: id.to_owned(),
-            index,
+            head: Head::new(id, index),
             job: job.to_owned(),
             guest: None,
-            routes: Vec::new(),
-            keyed_outputs: Vec::new(),
             migrations,
             builder,
             gathered: Gathered::default(),
             records_fit: usize::MAX,
             state_bytes_max: usize::MAX,
-            faults: 0,
             module,
         }
     }
 
     pub fn module(&self) -> &ModuleRef {
         &self.module
-    }
-
-    /// The places that an output leads to, by the output's position.
-    pub fn routes(&self) -> &[Vec<Route>] {
-        &self.routes
-    }
-
-    /// Where each output leads; `keyed` says of every operator of the task whether it is keyed.
-    pub fn reroute(&mut self, routes: Vec<Vec<Route>>, keyed: &[bool]) {
-        let is_keyed = |route: &Route| matches!(*route, Route::Operator { operator, .. } if keyed[operator]);
-        self.keyed_outputs = routes.iter().map(|routes| routes.iter().any(is_keyed)).collect();
-        self.routes = routes;
     }
 
     /// Hands over an instance that was opened beforehand.
@@ -163,7 +141,7 @@ impl Transform {
         let isolates = context.pace.on_fault == OnFault::Isolate;
         let (mut waiting, mut cut) = (vec![Tried { work, before: false }], false);
         while let Some(Tried { work, before }) = waiting.pop() {
-            context.pace.check(&self.id)?;
+            context.pace.check(&self.head.id)?;
             let lone = work.len() == 1;
             if lone && isolates {
                 // What came before may have left the instance in any state: it is not to count against this record.
@@ -196,7 +174,7 @@ impl Transform {
             Work::Records(flow, range) => Some(flow.lineage[range.start + at]),
             Work::Timers(..) => None,
         });
-        Error::Faulted { operator: self.id.clone(), at, code: fault.code, message: fault.message }
+        Error::Faulted { operator: self.head.id.clone(), at, code: fault.code, message: fault.message }
     }
 
     /// One guest call; `whole` gives it all the time that the engine allows.
@@ -231,8 +209,8 @@ impl Transform {
             Some(guest) => Ok(guest),
             None => self
                 .module
-                .instantiate(&self.job, &self.id, &Self::connected_outputs(&self.routes))
-                .map_err(|error| Error::guest(&self.id, &self.module, error)),
+                .instantiate(&self.job, &self.head.id, &Self::connected_outputs(&self.head.routes))
+                .map_err(|error| Error::guest(&self.head.id, &self.module, error)),
         }
     }
 
@@ -253,7 +231,7 @@ impl Transform {
         if declared.is_empty() || keyed.keys.is_empty() {
             return Ok(None);
         }
-        let fitting = context.state.gather(self.index, &keyed.keys, self.state_bytes_max, &mut self.gathered)?;
+        let fitting = context.state.gather(self.head.index, &keyed.keys, self.state_bytes_max, &mut self.gathered)?;
         if let Some(keys) = fitting.filter(|_| work.len() > 1) {
             let fits = (work.len() * keys / keyed.keys.len()).clamp(1, work.len() - 1);
             self.records_fit = fits;
@@ -264,7 +242,7 @@ impl Transform {
         }
         self.migrations
             .on_first_touch(&keyed.keys, &mut self.gathered, context.state)
-            .map_err(|error| Error::guest(&self.id, &self.module, error))?;
+            .map_err(|error| Error::guest(&self.head.id, &self.module, error))?;
         std::mem::swap(&mut keyed.values, &mut self.gathered.values);
         Ok(None)
     }
@@ -276,7 +254,7 @@ impl Transform {
             Work::Records(..) => Shape::of_records(description, &self.builder.records, limits),
             Work::Timers(..) => Shape::of_timers(description, &self.builder.timers, limits),
         };
-        Shape { keyed_outputs: &self.keyed_outputs, ..shape }
+        Shape { keyed_outputs: &self.head.keyed_outputs, ..shape }
     }
 
     /// What an error of the guest means for the work: a fault to be isolated, less in one call, or the end of the epoch.
@@ -295,15 +273,15 @@ impl Transform {
             }
             GuestError::Memory { .. } => (None, "memory"),
             GuestError::TooMuch(_) | GuestError::Answer(_) => (None, "wrong-answer"),
-            GuestError::Interrupted => return Err(Error::Interrupted { operator: self.id.clone() }),
-            _ => return Err(Error::guest(&self.id, &self.module, error)),
+            GuestError::Interrupted => return Err(Error::Interrupted { operator: self.head.id.clone() }),
+            _ => return Err(Error::guest(&self.head.id, &self.module, error)),
         };
-        self.faults += 1;
+        self.head.faults += 1;
         let message = match &error {
             GuestError::Trap { last_words: Some(words), .. } => format!("{error}: {}", words.message),
             _ => error.to_string(),
         };
-        tracing::warn!(operator = %self.id, module = %self.module, records = work.len(), "guest call failed: {message}");
+        tracing::warn!(operator = %self.head.id, module = %self.module, records = work.len(), "guest call failed: {message}");
         Ok(Attempt::Fault(Fault { at, code, message }))
     }
 
@@ -314,7 +292,7 @@ impl Transform {
             return Ok(Attempt::TooLarge(first));
         }
         let accepted = for_each_outgoing(work, &answer.emitted, |place, record| {
-            context.outlet.check(self.routes_to(place.output), record).map_err(|(code, message)| Fault {
+            context.outlet.check(self.head.routes_of(place.output), record).map_err(|(code, message)| Fault {
                 at: Some(place.origin),
                 code,
                 message,
@@ -332,14 +310,10 @@ impl Transform {
         self.change_state(work, answer, context);
         let outlet = &mut *context.outlet;
         let Ok(()) = for_each_outgoing(work, &answer.emitted, |place, record| {
-            outlet.emit(self.routes_to(place.output), record);
+            outlet.emit(self.head.routes_of(place.output), record);
             Ok::<(), Infallible>(())
         });
         Ok(Attempt::Taken)
-    }
-
-    fn routes_to(&self, output: u8) -> &[Route] {
-        self.routes.get(output as usize).map_or(&[], Vec::as_slice)
     }
 
     fn change_state(&self, work: &Work<'_>, answer: &Answer, context: &mut CallContext<'_>) {
@@ -347,22 +321,22 @@ impl Transform {
             Work::Records(..) => &self.builder.records.keyed.keys,
             Work::Timers(..) => &self.builder.timers.keyed.keys,
         };
-        work.unset_timers(self.index, context.state);
+        work.unset_timers(self.head.index, context.state);
         let declared = &self.module.description().states;
         let writes = &answer.writes;
         for (i, (&state, &slot)) in writes.states.iter().zip(&writes.slots).enumerate() {
             let cleared = writes.ops.get(i) == Some(&1);
             let value = if cleared { None } else { writes.values.get(i) };
             let version = declared[state as usize].version;
-            context.state.put(self.index, state, keys.bytes(slot as usize), version, value);
+            context.state.put(self.head.index, state, keys.bytes(slot as usize), version, value);
         }
         let timers = &answer.timers;
         for (i, (&timer, &slot)) in timers.timers.iter().zip(&timers.slots).enumerate() {
             let (key, time) = (keys.bytes(slot as usize), timers.times[i]);
             if timers.ops.get(i) == Some(&0) {
-                context.state.unset_timer(self.index, timer, key, time);
+                context.state.unset_timer(self.head.index, timer, key, time);
             } else {
-                context.state.set_timer(self.index, timer, key, time);
+                context.state.set_timer(self.head.index, timer, key, time);
                 if time <= context.due_to && matches!(work, Work::Timers(..)) {
                     context.chained.push(DueTimer { time, timer, key: key.into() });
                 }
@@ -372,7 +346,7 @@ impl Transform {
 
     /// A single record or timer that cannot be processed: it leaves by the side.
     fn give_up(&self, work: &Work<'_>, fault: &Fault, context: &mut CallContext<'_>) -> Result<(), Error> {
-        work.unset_timers(self.index, context.state);
+        work.unset_timers(self.head.index, context.state);
         self.refuse(work, 0, fault.code, &fault.message, context)
     }
 
@@ -393,7 +367,7 @@ impl Transform {
                 let lineage = flow.lineage[i];
                 let source = lineage.source.map(|source| &context.sources[source as usize]);
                 BadRecord {
-                    operator: &self.id,
+                    operator: &self.head.id,
                     input: description.inputs.get(flow.inputs[i] as usize).map_or("", String::as_str),
                     is_timer: false,
                     source: source.map(|(id, _)| id.as_str()),
@@ -412,7 +386,7 @@ impl Transform {
             Work::Timers(due, range) => {
                 let timer = &due[range.start + at];
                 BadRecord {
-                    operator: &self.id,
+                    operator: &self.head.id,
                     input: description.timers.get(timer.timer as usize).map_or("", |timer| &timer.name),
                     is_timer: true,
                     source: None,

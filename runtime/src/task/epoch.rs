@@ -10,6 +10,7 @@ use super::plan::{ModuleRef, TaskPlan};
 use super::rules::rules;
 use crate::checkpoint::{Header, HeaderHash, HeaderKind, InputPosition, OperatorVersion, Owner, StateVersion};
 use crate::model::{Digest, EventTime, PartitionId, Uid};
+use crate::operator::migration::Migrations;
 use crate::state::Marker;
 
 /// The last committed header and what the next one repeats of it.
@@ -67,8 +68,11 @@ impl Head {
                 upstream: Vec::new(),
             }
         });
-        let migrator = |migrator: Option<Digest>| migrator.filter(|_| rules().headers_name_migrators);
-        let operators = lane.chain.transforms.iter();
+        let operators = lane.chain.operators.iter().filter_map(|operator| {
+            let migrator = operator.migrations().and_then(Migrations::migrator);
+            let migrator = migrator.filter(|_| rules().headers_name_migrators);
+            Some(operator_version(&operator.head().id, operator.module()?, migrator))
+        });
         Header {
             kind,
             task: last.task.clone(),
@@ -81,9 +85,7 @@ impl Head {
             base: last.base,
             swap: epoch.swap.or(last.swap),
             time_reset: epoch.time_reset.unwrap_or(last.time_reset),
-            operators: operators
-                .map(|t| operator_version(&t.id, t.module(), migrator(t.migrations.migrator())))
-                .collect(),
+            operators: operators.collect(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! overlay. So another lane can be given the same batch, and what it does can be compared or thrown away.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::TaskPlan;
@@ -17,7 +18,7 @@ use crate::operator::Error;
 use crate::operator::chain::Chain;
 use crate::operator::pace::Pace;
 use crate::state::TaskState;
-use crate::wasm::contract::Moment;
+use crate::wasm::contract::{Description, Moment};
 use crate::watermark::TaskWatermark;
 
 pub(super) struct Lane {
@@ -127,7 +128,12 @@ impl Lane {
 
     /// The modules that run, operator by operator.
     pub fn digests(&self) -> Vec<Digest> {
-        self.chain.transforms.iter().map(|transform| transform.module().digest).collect()
+        self.chain.operators.iter().filter_map(|operator| Some(operator.module()?.digest)).collect()
+    }
+
+    /// Per operator its inputs, outputs, states and timers, as they are now.
+    pub fn descriptions(&self) -> Vec<Arc<Description>> {
+        self.chain.operators.iter().map(|operator| Arc::clone(operator.description())).collect()
     }
 
     fn moment(&mut self, now: EventTime) -> Moment {

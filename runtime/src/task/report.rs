@@ -84,8 +84,8 @@ impl<'a> Report<'a> {
         }
         self.lag_asked = Some(now);
         let lag = inbox.lag(&self.context.plan, worked);
-        let timers = lane.chain.transforms.iter().enumerate();
-        let timers = timers.filter_map(|(k, transform)| Some((transform.id.clone(), lane.state.registered_timers(k)?)));
+        let operators = lane.chain.operators.iter().map(|operator| operator.head());
+        let timers = operators.filter_map(|of| Some((of.id.clone(), lane.state.registered_timers(of.index)?)));
         self.context.update(|status| {
             status.lag = lag;
             status.timers = timers.collect();
@@ -134,10 +134,10 @@ impl<'a> Report<'a> {
 
 /// Per operator the module that runs.
 fn modules(lane: &Lane) -> BTreeMap<String, ModuleStatus> {
-    let of = lane.chain.transforms.iter().map(|transform| {
-        let module = transform.module();
+    let of = lane.chain.operators.iter().filter_map(|operator| {
+        let module = operator.module()?;
         let (name, version) = (module.name.clone(), module.version.clone());
-        (transform.id.clone(), ModuleStatus { name, version, digest: module.digest.to_string() })
+        Some((operator.head().id.clone(), ModuleStatus { name, version, digest: module.digest.to_string() }))
     });
     of.collect()
 }

@@ -2,7 +2,10 @@
 //!
 //! Owns nothing. Called between two epochs, so that no value of the old version is on its way.
 
+use std::sync::Arc;
+
 use super::trial::Ready;
+use crate::operator::kind::Operator;
 use crate::operator::migration::Migrations;
 use crate::operator::transform::Transform;
 use crate::task::Error;
@@ -18,20 +21,20 @@ pub(super) fn install(
     module: ModuleRef,
     ready: Ready,
 ) -> Result<(), Error> {
-    let chain = &mut lane.chain;
-    let mut modules: Vec<_> = chain.transforms.iter().map(|t| t.module().clone()).collect();
-    modules[operator] = module.clone();
+    let mut now = lane.descriptions();
+    now[operator] = Arc::clone(module.description());
     let migrations = Migrations::new(operator, &module.description().states, ready.migrator);
-    let id = chain.transforms[operator].id.clone();
-    let mut transform = Transform::new(&plan.job.name, &id, operator, module, migrations);
+    let chain = &mut lane.chain;
+    let before = chain.operators[operator].head();
+    let mut transform = Transform::new(&plan.job.name, &before.id, operator, module, migrations);
+    transform.head.faults = before.faults;
     transform.adopt(ready.guest);
-    transform.faults = chain.transforms[operator].faults;
-    chain.transforms[operator] = transform;
-    let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
-    for (other, transform) in chain.transforms.iter_mut().enumerate() {
-        transform.reroute(routes_of(plan, &modules, other), &keyed);
+    chain.operators[operator] = Operator::Transform(transform);
+    let keyed: Vec<_> = now.iter().map(|description| description.keyed).collect();
+    for (other, operator) in chain.operators.iter_mut().enumerate() {
+        operator.head_mut().reroute(routes_of(plan, &now, other), &keyed);
     }
-    let sources = (0..plan.sources.len()).map(|s| routes_from(plan, &modules, Origin::Source(s)));
+    let sources = (0..plan.sources.len()).map(|s| routes_from(plan, &now, Origin::Source(s)));
     chain.reroute_sources(sources.collect());
-    Ok(lane.state.bind(&bindings(plan, &modules))?)
+    Ok(lane.state.bind(&bindings(plan, &now))?)
 }

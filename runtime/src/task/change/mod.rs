@@ -12,6 +12,7 @@ mod install;
 mod trial;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::target::{Change, Target};
 use super::wiring::routes_of;
 use crate::error::Kind;
 use crate::model::Uid;
+use crate::operator::kind::Operator;
 use crate::operator::migration::Sweep;
 use crate::operator::transform::Transform;
 use trial::{Ready, Trial, fits};
@@ -97,14 +99,17 @@ impl Changes {
     /// Migrates some of what no record has touched. Of one operator only.
     pub fn sweep(&mut self, lane: &mut Lane) -> Result<Swept, Error> {
         let Lane { chain, state, .. } = lane;
-        let mut pending = chain.transforms.iter_mut().enumerate().filter(|(_, of)| of.migrations.pending());
-        let Some((operator, transform)) = pending.next() else { return Ok(Swept::Nothing) };
-        let sweep = self.sweeps.entry(operator).or_default();
-        if !transform.migrations.sweep(sweep, state)? {
+        let Some(operator) = chain.operators.iter_mut().find(|operator| operator.is_migrating()) else {
+            return Ok(Swept::Nothing);
+        };
+        let index = operator.head().index;
+        let sweep = self.sweeps.entry(index).or_default();
+        let is_done = operator.migrations_mut().map_or(Ok(true), |migrations| migrations.sweep(sweep, state))?;
+        if !is_done {
             return Ok(Swept::Some);
         }
-        self.sweeps.remove(&operator);
-        tracing::info!(operator = %transform.id, "all values have been migrated");
+        self.sweeps.remove(&index);
+        tracing::info!(operator = %operator.head().id, "all values have been migrated");
         Ok(Swept::All)
     }
 
@@ -140,8 +145,8 @@ impl Changes {
 
 /// The operator runs something else.
 fn is_to_come(lane: &Lane, change: &Change) -> bool {
-    let transform = lane.chain.transforms.get(change.operator);
-    transform.is_none_or(|transform| transform.module().digest != change.module.digest)
+    let running = lane.chain.operators.get(change.operator).and_then(Operator::module);
+    running.is_none_or(|module| module.digest != change.module.digest)
 }
 
 fn show_trial(context: &TaskContext, trial: Option<TrialStatus>) {
@@ -172,18 +177,18 @@ fn begin_trial(context: &TaskContext, lane: &mut Lane, change: &Change, now: Dur
 
 fn trial_of(context: &TaskContext, lane: &mut Lane, change: &Change) -> Result<Trial, Unavailable> {
     let Change { operator, module: next, .. } = change;
-    let Some(transform) = lane.chain.transforms.get(*operator) else {
-        let why = format!("the job has no operator number {operator}");
+    let Some(Operator::Transform(transform)) = lane.chain.operators.get(*operator) else {
+        let why = format!("the job has no operator number {operator} that is a module");
         return Err(Unavailable { why, kind: Kind::Invalid });
     };
     let plan = &context.plan;
     fits(plan, *operator, next.description()).map_err(|why| Unavailable { why, kind: Kind::Invalid })?;
-    let mut modules: Vec<_> = lane.chain.transforms.iter().map(|t| t.module().clone()).collect();
-    modules[*operator] = next.clone();
+    let mut now = lane.descriptions();
+    now[*operator] = Arc::clone(next.description());
     Ok(Trial {
         job: plan.job.name.clone(),
-        operator_id: transform.id.clone(),
-        connected: Transform::connected_outputs(&routes_of(plan, &modules, *operator)),
+        operator_id: transform.head.id.clone(),
+        connected: Transform::connected_outputs(&routes_of(plan, &now, *operator)),
         current: transform.module().clone(),
         migrating: transform.migrations.migrator_module().cloned(),
         next: next.clone(),

@@ -3,12 +3,15 @@
 //!
 //! Owns nothing. The header decides which module runs and where reading goes on; the plan decides what leads where.
 
+use std::sync::Arc;
+
 use super::takeover::TopicRulesNow;
 use crate::checkpoint::{Header, InputPosition};
 use crate::model::{Digest, PartitionId};
 use crate::operator;
 use crate::operator::bad_record::BadRecords;
 use crate::operator::chain::Chain;
+use crate::operator::kind::Operator;
 use crate::operator::migration::{Migrations, Migrator};
 use crate::operator::outlet::{Outlet, Share};
 use crate::operator::sink::Sink;
@@ -18,6 +21,7 @@ use crate::task::context::TaskContext;
 use crate::task::plan::{ModuleRef, Origin, SinkPlan, SourcePlan, TaskPlan, TopicRef, Unavailable};
 use crate::task::rules::rules;
 use crate::task::wiring::{routes_from, routes_of};
+use crate::wasm::contract::Description;
 
 /// The inputs are those that the last header has positions in: also where a topic was made again before this process
 /// made its plan.
@@ -67,6 +71,10 @@ fn load(context: &TaskContext, operator: &str, digest: Digest) -> Result<ModuleR
     })
 }
 
+pub(super) fn descriptions(modules: &[ModuleRef]) -> Vec<Arc<Description>> {
+    modules.iter().map(|module| Arc::clone(module.description())).collect()
+}
+
 pub(super) fn build_chain(
     context: &TaskContext,
     header: &Header,
@@ -74,8 +82,9 @@ pub(super) fn build_chain(
     topics: &TopicRulesNow<'_>,
 ) -> Result<Chain, Error> {
     let plan = &context.plan;
-    let keyed: Vec<_> = modules.iter().map(|module| module.description().keyed).collect();
-    let mut transforms = Vec::with_capacity(plan.operators.len());
+    let now = descriptions(modules);
+    let keyed: Vec<_> = now.iter().map(|description| description.keyed).collect();
+    let mut operators = Vec::with_capacity(plan.operators.len());
     for (index, operator) in plan.operators.iter().enumerate() {
         let module = modules[index].clone();
         let version = header.operators.iter().find(|version| version.id == operator.id);
@@ -85,8 +94,8 @@ pub(super) fn build_chain(
         };
         let migrations = Migrations::new(index, &module.description().states, migrator);
         let mut transform = Transform::new(&plan.job.name, &operator.id, index, module, migrations);
-        transform.reroute(routes_of(plan, modules, index), &keyed);
-        transforms.push(transform);
+        transform.head.reroute(routes_of(plan, &now, index), &keyed);
+        operators.push(Operator::Transform(transform));
     }
     let share = Share { task: plan.task.number, parallelism: plan.parallelism, partitioner: plan.partitioner() };
     let outlet = Outlet::new(
@@ -95,11 +104,11 @@ pub(super) fn build_chain(
         share,
         keyed,
     );
-    let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, modules, Origin::Source(s))).collect();
+    let source_routes = (0..plan.sources.len()).map(|s| routes_from(plan, &now, Origin::Source(s))).collect();
     let sources = plan.sources.iter().map(|source| (source.id.clone(), source.topic.name.clone())).collect();
     let settings = &plan.settings;
     let limits = CallLimits { max_records: settings.batch_max_records, max_bytes: settings.batch_max_bytes };
-    Ok(Chain::new(transforms, outlet, source_routes, sources, limits, settings.timer_batch))
+    Ok(Chain::new(operators, outlet, source_routes, sources, limits, settings.timer_batch))
 }
 
 fn instantiate_migrator(

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use start::deploy;
 
-use build::{build_chain, check_inputs, modules_of, position};
+use build::{build_chain, check_inputs, descriptions, modules_of, position};
 use foundation::{End, Foundation, Stop, Witness};
 use replay::{Replayed, Store, open_store};
 use takeover::{TopicRulesNow, beside, check_topics};
@@ -142,7 +142,7 @@ impl<'a> Session<'a> {
             .held_under
             .as_ref()
             .is_some_and(|held| !rules().hold_ends_with_its_modules || digests.eq(held.iter().copied()));
-        state.bind(&bindings(plan, &modules))?;
+        state.bind(&bindings(plan, &descriptions(&modules)))?;
         let chain = build_chain(context, &head.header, &modules, &fenced.topics)?;
         let inputs = Inputs::new(plan, |source, partition| position(&head.header, source, partition));
         let mut watermark = TaskWatermark::new(
