@@ -55,6 +55,9 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
     ("delete-recorded", "a job's record says that it is being deleted"),
     ("delete-changelog-gone", "its changelog is gone"),
     ("delete-state-gone", "its local state is gone"),
+    // A reset of event time.
+    ("time-reset-begun", "what was open is committed; event time has not gone back"),
+    ("time-reset-committed", "the header names the reset"),
     // A swap.
     ("swap-preparing", "the swap is recorded; no task has tried the new version"),
     ("swap-decided", "all tasks have tried it, and the record says that it is switched to"),

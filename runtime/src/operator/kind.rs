@@ -1,15 +1,15 @@
 //! An operator of a task's chain, whatever it is made of.
 //!
-//! Owns what all have: a name, a place, where their output goes, and counters. What is done with records and timers is the
-//! kind's; the chain asks no kind which one it is.
+//! Owns nothing: what all have is their [`Head`], and what is done with records and timers is the kind's. The chain asks no
+//! operator of which kind it is.
 
 use std::sync::Arc;
 
 use super::Error;
 use super::flow::Flow;
+use super::head::Head;
 use super::migration::Migrations;
 use super::module::ModuleRef;
-use super::outlet::Route;
 use super::transform::{CallContext, CallLimits, Transform};
 use crate::state::DueTimer;
 use crate::wasm::contract::Description;
@@ -17,36 +17,6 @@ use crate::wasm::contract::Description;
 pub enum Operator {
     /// A module's code.
     Transform(Transform),
-}
-
-/// What every operator has.
-pub struct Head {
-    pub id: String,
-    /// Position among the task's operators and their states.
-    pub index: usize,
-    pub(super) routes: Vec<Vec<Route>>,
-    /// Per output whether it feeds a keyed operator.
-    pub(super) keyed_outputs: Vec<bool>,
-    /// Calls that trapped, ran out of time or memory, or answered wrongly.
-    pub faults: u64,
-}
-
-impl Head {
-    pub fn new(id: &str, index: usize) -> Self {
-        Self { id: id.to_owned(), index, routes: Vec::new(), keyed_outputs: Vec::new(), faults: 0 }
-    }
-
-    /// The places that an output leads to.
-    pub(super) fn routes_of(&self, output: u8) -> &[Route] {
-        self.routes.get(output as usize).map_or(&[], Vec::as_slice)
-    }
-
-    /// Where each output leads; `keyed` says of every operator of the task whether it is keyed.
-    pub fn reroute(&mut self, routes: Vec<Vec<Route>>, keyed: &[bool]) {
-        let is_keyed = |route: &Route| matches!(*route, Route::Operator { operator, .. } if keyed[operator]);
-        self.keyed_outputs = routes.iter().map(|routes| routes.iter().any(is_keyed)).collect();
-        self.routes = routes;
-    }
 }
 
 impl Operator {

@@ -9,6 +9,7 @@ pub mod bad_record;
 mod call;
 pub mod chain;
 mod flow;
+pub mod head;
 pub mod kind;
 pub mod migration;
 mod module;

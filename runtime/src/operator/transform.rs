@@ -12,7 +12,7 @@ use super::Error;
 use super::bad_record::BadRecord;
 use super::call::CallBuilder;
 use super::flow::{Flow, Keys, Lineage};
-use super::kind::Head;
+use super::head::Head;
 use super::migration::Migrations;
 use super::module::ModuleRef;
 use super::outlet::{Outgoing, Outlet, Route};
