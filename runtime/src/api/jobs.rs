@@ -13,9 +13,9 @@ use super::lag::Ends;
 use super::proto::jobs_server::Jobs as Service;
 use super::proto::{
     ApplyJobRequest, ApplyJobResponse, DeleteJobRequest, DeleteJobResponse, GetJobRequest, GetJobResponse,
-    ListJobsRequest, ListJobsResponse, PlanJobRequest, PlanJobResponse, PlanSwapRequest, PlanSwapResponse,
-    RollbackJobRequest, RollbackJobResponse, StopJobRequest, StopJobResponse, SwapJobRequest, SwapJobResponse,
-    WatchJobRequest, WatchJobResponse,
+    ListJobsRequest, ListJobsResponse, PlanJobRequest, PlanJobResponse, PlanResetTimeRequest, PlanResetTimeResponse,
+    PlanSwapRequest, PlanSwapResponse, ResetTimeRequest, ResetTimeResponse, RollbackJobRequest, RollbackJobResponse,
+    StopJobRequest, StopJobResponse, SwapJobRequest, SwapJobResponse, WatchJobRequest, WatchJobResponse,
 };
 use super::view;
 use crate::env::Clock;
@@ -129,6 +129,21 @@ impl Service for JobsApi {
         let name = request.into_inner().name;
         let swap = self.changed(move |manager| manager.rollback(&name)).await?;
         Ok(Response::new(RollbackJobResponse { swap: Some(view::swap(&swap)) }))
+    }
+
+    async fn reset_time(&self, request: Request<ResetTimeRequest>) -> Answer<ResetTimeResponse> {
+        let ResetTimeRequest { name, to_ns } = request.into_inner();
+        let job = self.changed(move |manager| {
+            manager.reset_time(&name, to_ns)?;
+            manager.get(&name)
+        });
+        Ok(Response::new(ResetTimeResponse { reset: view::time_reset(&job.await?) }))
+    }
+
+    async fn plan_reset_time(&self, request: Request<PlanResetTimeRequest>) -> Answer<PlanResetTimeResponse> {
+        let PlanResetTimeRequest { name, to_ns } = request.into_inner();
+        let plan = self.manager.plan_time_reset(&name, to_ns)?;
+        Ok(Response::new(PlanResetTimeResponse { plan: Some(view::time_plan(&name, to_ns, &plan)) }))
     }
 }
 

@@ -7,7 +7,8 @@ use crate::job::record::{JobRecord, ModuleId, ModuleRecord, SwapPhase, SwapRecor
 use crate::job::running::TaskView;
 use crate::job::spec::JobSpec;
 use crate::job::swap::SwapPlan;
-use crate::task::handle::{InputTime, ModuleStatus, Phase};
+use crate::job::time_reset::{TaskTime, TimePlan};
+use crate::task::handle::{InputTime, ModuleStatus, Phase, RegisteredTimers};
 use crate::wasm::contract::Description;
 
 pub fn module(record: &ModuleRecord) -> proto::Module {
@@ -146,6 +147,35 @@ pub fn job(job: &JobView) -> proto::Job {
         tasks: job.tasks.iter().enumerate().map(|(number, view)| task(number as u32, view)).collect(),
         swap: job.swap.as_ref().map(swap),
         dead_letter_topic: record.spec.dead_letter_topic(),
+        time_reset: time_reset(job),
+    }
+}
+
+pub fn time_reset(job: &JobView) -> Option<proto::TimeReset> {
+    let reset = job.record.time_reset?;
+    let made =
+        |number: &u32| job.tasks.get(*number as usize).is_some_and(|task| task.status.time_reset >= reset.number);
+    let (done, to_come) = (0..job.record.parallelism).partition(made);
+    Some(proto::TimeReset { number: reset.number, to_ns: reset.to_ns, asked_at_ms: reset.asked_at_ms, done, to_come })
+}
+
+pub fn time_plan(job: &str, to_ns: Option<i64>, plan: &TimePlan) -> proto::TimeResetPlan {
+    let task = |task: &TaskTime| proto::PlannedTime {
+        task: task.task,
+        not_known: task.not_known.clone().unwrap_or_default(),
+        watermark_ns: task.watermark,
+        becomes_ns: task.becomes,
+        slowest: task.slowest.as_ref().map(input_time),
+        fastest: task.fastest.as_ref().map(input_time),
+        timers: task.timers.iter().map(|(operator, timers)| registered(operator, timers)).collect(),
+    };
+    proto::TimeResetPlan {
+        job: job.to_owned(),
+        to_ns,
+        refusals: plan.refusals.iter().map(refusal).collect(),
+        warnings: plan.warnings.clone(),
+        effects: plan.effects.clone(),
+        tasks: plan.tasks.iter().map(task).collect(),
     }
 }
 
@@ -200,12 +230,25 @@ fn task(number: u32, view: &TaskView) -> proto::Task {
         error_kind: status.error_kind.map_or_else(String::new, |kind| kind.name().to_owned()),
         watermark_moved_at_ms: status.watermark_moved / 1_000_000,
         slowest: status.slowest.as_ref().map(input_time),
+        fastest: status.fastest.as_ref().map(input_time),
+        timers: status.timers.iter().map(|(operator, timers)| registered(operator, timers)).collect(),
+        time_reset: status.time_reset,
     }
 }
 
-fn input_time(input: &InputTime) -> proto::Slowest {
+fn registered(operator: &str, timers: &RegisteredTimers) -> proto::RegisteredTimers {
+    proto::RegisteredTimers {
+        operator: operator.to_owned(),
+        known: timers.known,
+        is_all: timers.is_all,
+        first_ns: timers.first,
+        last_ns: timers.last,
+    }
+}
+
+fn input_time(input: &InputTime) -> proto::InputTime {
     let (source, partition) = (input.source.clone(), input.partition);
-    proto::Slowest { source, partition, watermark_ns: input.watermark }
+    proto::InputTime { source, partition, watermark_ns: input.watermark }
 }
 
 fn phase(phase: Phase) -> proto::TaskPhase {

@@ -9,15 +9,15 @@ use forebay::api::client::Client;
 use forebay::api::json::Named;
 use forebay::api::proto::{
     ApplyJobRequest, DeleteJobRequest, GetJobRequest, Job, JobState, ListJobsRequest, OperatorModule, Plan, PlanAction,
-    PlanJobRequest, PlanSwapRequest, PlannedState, Refusal, RollbackJobRequest, StateFate, StopJobRequest, Swap,
-    SwapJobRequest, SwapPhase, SwapPlan, Task, TaskPhase,
+    PlanJobRequest, PlanSwapRequest, PlannedState, RollbackJobRequest, StateFate, StopJobRequest, Swap, SwapJobRequest,
+    SwapPhase, SwapPlan, Task, TaskPhase,
 };
 
 use forebay::env::instant;
 use indicatif::ProgressBar;
 
 use super::exit::{Exit, Failure};
-use super::output::{Format, table};
+use super::output::{Format, event_time, refused, table};
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -71,6 +71,17 @@ pub enum Command {
         #[arg(long)]
         plan: bool,
     },
+    /// Take event time back where the clock of a record was far ahead; state, positions and timers stay
+    ResetTime {
+        job: String,
+        /// No watermark is beyond it afterwards, like 2026-11-28T12:00:00Z. Left out: event time follows the records that
+        /// come from here on
+        #[arg(long, value_name = "TIME", value_parser = super::reset_time::moment)]
+        to: Option<i64>,
+        /// Show where event time stands and what the reset would do, and everything that is wrong with it
+        #[arg(long)]
+        plan: bool,
+    },
     /// Go back to the version before the last swap, with the state as it stands
     Rollback {
         job: String,
@@ -117,6 +128,7 @@ pub async fn run(command: Command, mut client: Client, format: Format) -> Result
             let request = SwapJobRequest { name, operator, module, reset, drop };
             format.write(&client.jobs.swap(request).await?.into_inner().swap.unwrap_or_default(), describe_swap)
         }
+        Command::ResetTime { job, to, plan } => super::reset_time::run(job, to, plan, client, format).await,
         Command::Rollback { job } => {
             let request = RollbackJobRequest { name: job };
             format.write(&client.jobs.rollback(request).await?.into_inner().swap.unwrap_or_default(), describe_swap)
@@ -228,10 +240,6 @@ fn describe_plan(plan: &Plan) -> String {
     lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n")
 }
 
-fn refused(refusal: &Refusal) -> String {
-    format!("  refused  {}: {}\n           {}", refusal.place, refusal.found, refusal.remedy)
-}
-
 fn planned(state: &PlannedState) -> String {
     let versions = match state.fate() {
         StateFate::Keep | StateFate::Reset => format!("v{}", state.to_version),
@@ -293,7 +301,7 @@ fn describe(job: &Job) -> String {
             task.number.to_string(),
             TaskPhase::name(task.phase()),
             task.epoch.to_string(),
-            watermark(task.watermark_ns),
+            event_time(task.watermark_ns),
             task.records_in.to_string(),
             task.records_out.to_string(),
             task.lag.to_string(),
@@ -316,6 +324,9 @@ fn describe(job: &Job) -> String {
     for module in &job.modules {
         text.push_str(&format!("\noperator {}: {}@{} {}", module.operator, module.name, module.version, module.digest));
     }
+    if let Some(reset) = &job.time_reset {
+        text.push_str(&format!("\n{}", super::reset_time::describe(reset)));
+    }
     if let Some(swap) = &job.swap {
         text.push_str(&format!("\n{}", describe_swap(swap)));
     }
@@ -331,13 +342,6 @@ fn bad_records(job: &Job) -> String {
     let mut causes: Vec<_> = causes.into_iter().collect();
     causes.sort_by_key(|(cause, count)| (std::cmp::Reverse(*count), *cause));
     causes.iter().map(|(cause, count)| format!("{count} {cause}")).collect::<Vec<_>>().join(", ")
-}
-
-fn watermark(ns: i64) -> String {
-    match ns {
-        i64::MIN => "-".to_owned(),
-        ns => jiff::Timestamp::from_nanosecond(ns.into()).map_or_else(|_| ns.to_string(), |at| format!("{at:.3}")),
-    }
 }
 
 fn describe_swap(swap: &Swap) -> String {

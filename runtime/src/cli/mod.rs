@@ -12,6 +12,7 @@ mod module;
 mod output;
 mod produce;
 mod records;
+mod reset_time;
 mod topic;
 
 use std::io::IsTerminal;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use forebay::api::proto::Refusal;
 use forebay::model::text::{printable, printable_json, printable_lines};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -65,6 +66,19 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
 /// A moment in milliseconds since 1970 as RFC 3339.
 pub fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |at| at.to_string())
+}
+
+/// A watermark in nanoseconds since 1970; before all records a dash.
+pub fn event_time(ns: i64) -> String {
+    match ns {
+        i64::MIN => "-".to_owned(),
+        ns => jiff::Timestamp::from_nanosecond(ns.into()).map_or_else(|_| ns.to_string(), |at| format!("{at:.3}")),
+    }
+}
+
+/// What stands against a plan, with the way on.
+pub fn refused(refusal: &Refusal) -> String {
+    format!("  refused  {}: {}\n           {}", refusal.place, refusal.found, refusal.remedy)
 }
 
 pub fn list(items: &[String]) -> String {

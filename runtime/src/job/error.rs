@@ -15,6 +15,8 @@ pub enum Error {
     Refused { job: String, refusals: Vec<Refusal> },
     #[error("the swap of operator {operator} of job {job} is refused:{}", list(refusals))]
     SwapRefused { job: String, operator: String, refusals: Vec<Refusal> },
+    #[error("event time of job {job} is not taken back:{}", list(refusals))]
+    TimeResetRefused { job: String, refusals: Vec<Refusal> },
     #[error("no job is called {0}: see `forebay job list`")]
     UnknownJob(String),
     #[error("no module {0}: see `forebay module list`, or push it")]
@@ -90,6 +92,7 @@ impl Error {
             | Self::Rejected { .. }
             | Self::Refused { .. }
             | Self::SwapRefused { .. }
+            | Self::TimeResetRefused { .. }
             | Self::Invalid { .. } => Kind::Invalid,
             Self::UnknownJob(_) | Self::UnknownModule(_) | Self::UnknownOperator { .. } => Kind::NotFound,
             Self::Conflict { .. } | Self::Taken { .. } => Kind::Conflict,

@@ -11,10 +11,10 @@ use super::running::Runner;
 use crate::error::Kind;
 use crate::log::embedded::{Embedded, Settings};
 use crate::log::{Cleanup, Log, TimestampBounds, TopicInfo, TopicSpec};
-use crate::model::{Blobs, Digest, TopicId};
+use crate::model::{Blobs, Digest, EventTime, TopicId};
 use crate::task::handle::{ModuleStatus, Phase, SwapStatus, TaskHandle, TaskStatus, TrialOutcome, TrialStatus};
 use crate::task::plan::{ModuleSource, TaskPlan};
-use crate::task::target::{Change, TargetCell};
+use crate::task::target::{Change, TargetCell, TimeReset};
 use crate::wasm::contract::{
     Answer, Context, Description, Guest, GuestError, GuestFactory, Migration, Moment, ParameterDecl, RecordCall,
     StateDecl, TimerCall,
@@ -146,6 +146,10 @@ pub struct Script {
     pub fails_at_start: Option<Kind>,
     /// Tasks do not hear that they are to end.
     pub deaf: bool,
+    /// Per task the resets of event time that its headers have named.
+    pub resets: BTreeMap<u32, Vec<u64>>,
+    /// How far event time is said to have come in a task that was started since.
+    pub watermark: Option<EventTime>,
     /// Traps that every task has had since it was started.
     pub traps: u64,
 }
@@ -197,6 +201,9 @@ impl Actor {
         let module = ModuleStatus { name: String::new(), version: String::new(), digest: digest.to_string() };
         status.modules = BTreeMap::from([(self.plan.operators[0].id.clone(), module)]);
         status.phase = phase;
+        if let Some(watermark) = self.script.lock().unwrap().watermark {
+            (status.epoch, status.watermark) = (1, watermark);
+        }
     }
 
     fn act(&self) {
@@ -209,6 +216,9 @@ impl Actor {
                 return;
             }
             self.status.lock().unwrap().traps = self.script.lock().unwrap().traps;
+            if let Some(reset) = target.time_reset {
+                self.reset_time(reset);
+            }
             let runs = self.script.lock().unwrap().modules[&self.plan.task.number];
             let elsewhere = |change: &&Change| change.module.digest != runs;
             let decided = target.modules.get(&0).filter(elsewhere);
@@ -222,6 +232,15 @@ impl Actor {
             }
             self.target.wait(generation, Duration::from_millis(2));
         }
+    }
+
+    fn reset_time(&self, reset: TimeReset) {
+        let mut script = self.script.lock().unwrap();
+        let made = script.resets.entry(self.plan.task.number).or_default();
+        if made.last().is_none_or(|last| *last < reset.number) {
+            made.push(reset.number);
+        }
+        self.status.lock().unwrap().time_reset = reset.number;
     }
 
     fn outcome(&self) -> TrialOutcome {

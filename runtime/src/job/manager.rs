@@ -365,6 +365,7 @@ impl Manager {
             spec: spec.clone(),
             modules: modules.collect(),
             sources: facts::resolve_starts(&spec.name, graph, self.log.as_ref())?,
+            time_reset: None,
             unknown: Unknown::default(),
         };
         self.put(job, Expected::Absent)?;
@@ -506,7 +507,7 @@ impl Manager {
         Ok(())
     }
 
-    fn put(&self, job: JobRecord, expected: Expected) -> Result<(), Error> {
+    pub(super) fn put(&self, job: JobRecord, expected: Expected) -> Result<(), Error> {
         self.store.commit(&[Change::put(Record::Job(Box::new(job)), expected)]).map(drop)
     }
 

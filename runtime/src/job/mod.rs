@@ -24,6 +24,7 @@ pub mod spec;
 mod start;
 pub mod store;
 pub mod swap;
+pub mod time_reset;
 mod unknown;
 mod watch;
 

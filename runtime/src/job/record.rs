@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::spec::JobSpec;
 use super::unknown::{self, Unknown};
 use crate::model::names::{JobNames, is_part};
-use crate::model::{Digest, TaskId, Uid};
+use crate::model::{Digest, EventTime, TaskId, Uid};
 use crate::wasm::contract::Description;
 
 /// The newest format that this program writes.
@@ -140,6 +140,9 @@ pub struct JobRecord {
     pub modules: BTreeMap<String, ModuleId>,
     /// Per source id what it was resolved to when the job was created.
     pub sources: BTreeMap<String, SourceRecord>,
+    /// The newest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_reset: Option<TimeResetRecord>,
     #[serde(skip)]
     pub unknown: Unknown,
 }
@@ -158,6 +161,12 @@ impl JobRecord {
         if let Some(spec) = self.spec.operators.iter_mut().find(|spec| spec.id == operator) {
             spec.module = format!("{}@{}", module.name, module.version);
         }
+    }
+
+    /// A newer reset of event time takes the place of the last one.
+    pub fn put_time_reset(&mut self, reset: TimeResetRecord) {
+        self.time_reset = Some(reset);
+        self.unknown.forget(&["time_reset"]);
     }
 
     pub fn names(&self) -> JobNames<'_> {
@@ -186,6 +195,18 @@ pub struct SourceRecord {
     /// Where the job started, per partition from 0 on. Resolved once; never read again once every
     /// task has a header.
     pub start: Vec<i64>,
+}
+
+/// Event time is taken back, once by each task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeResetRecord {
+    /// Counts the job's resets from 1 on.
+    pub number: u64,
+    /// Nanoseconds since 1970; none: before all records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_ns: Option<EventTime>,
+    pub asked_at_ms: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

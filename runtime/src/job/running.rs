@@ -160,7 +160,7 @@ impl RunningJob {
             let module = if is_planned { planned.clone() } else { self.modules.find(&aim.operator, &aim.module)? };
             Ok(Some(Change { swap: aim.swap, operator, module }))
         };
-        let mut target = Target::default();
+        let mut target = Target { time_reset: aims.time_reset, ..Target::default() };
         if let Some(aim) = &aims.trial {
             target.trial = change(aim)?;
         }

@@ -125,6 +125,10 @@ struct Verify {
     /// Tasks of the job. Left out, only timers that any number of tasks fires are demanded.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     parallelism: Option<i32>,
+    /// Event time of the job was taken back so often (`forebay job reset-time`): as often a watermark may go back, and only
+    /// timers that outputs show to be overdue are missed.
+    #[arg(long, default_value_t = 0)]
+    time_resets: u32,
     /// The job's source has `idle_after`.
     #[arg(long)]
     idle: bool,
@@ -187,6 +191,7 @@ impl Verify {
             tick_every_ms: self.tick_every_ms,
             parallelism: self.parallelism,
             idle: self.idle,
+            time_resets: self.time_resets,
         };
         verify::Settings {
             bootstrap: self.bootstrap,

@@ -40,10 +40,12 @@ pub enum Bug {
     LettersOutside,
     /// The records of a batch are processed from its end.
     Reversed,
+    /// Event time that was taken back once is taken back again after each kill.
+    ResetRepeated,
 }
 
 impl Bug {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::PositionsAhead,
         Self::PositionsBehind,
         Self::StateBeforeCommit,
@@ -57,6 +59,7 @@ impl Bug {
         Self::OutputOutside,
         Self::LettersOutside,
         Self::Reversed,
+        Self::ResetRepeated,
     ];
 }
 
@@ -72,6 +75,8 @@ pub struct Spec {
     pub batches: u64,
     /// Epochs that end in a kill before the commit, and that are followed by one.
     pub kills_per_mille: u32,
+    /// Event time is taken back in each task behind so many epochs.
+    pub reset_behind: Option<u64>,
     pub seed: u64,
     pub bug: Option<Bug>,
 }
@@ -112,6 +117,15 @@ struct Held {
     marks: BTreeMap<i32, i64>,
     watermark: Option<i64>,
     advances: u64,
+    epochs: u64,
+    is_reset: bool,
+}
+
+impl Held {
+    /// Event time begins anew; timers stay.
+    fn forget_time(&mut self) {
+        (self.marks, self.watermark) = (BTreeMap::new(), None);
+    }
 }
 
 struct Task<'a> {
@@ -160,6 +174,11 @@ impl Task<'_> {
         let before = self.held.clone();
         let mut now = self.held.clone();
         let mut emissions = Vec::new();
+        if !now.is_reset && self.spec.reset_behind.is_some_and(|epochs| now.epochs >= epochs) {
+            now.forget_time();
+            now.is_reset = true;
+        }
+        now.epochs += 1;
         for _ in 0..=self.random.below(self.spec.batches) {
             self.step(&mut now, &mut emissions);
         }
@@ -184,7 +203,8 @@ impl Task<'_> {
             Some(Bug::PositionsAhead) => self.held.next = now.next.clone(),
             Some(Bug::StateBeforeCommit) => self.held.tallies = now.tallies.clone(),
             Some(Bug::TimersBeforeCommit) => self.held.timers = now.timers.clone(),
-            Some(Bug::WatermarkLost) => (self.held.marks, self.held.watermark) = (BTreeMap::new(), None),
+            Some(Bug::WatermarkLost) => self.held.forget_time(),
+            Some(Bug::ResetRepeated) if self.held.is_reset => self.held.forget_time(),
             _ => {}
         }
     }
@@ -194,7 +214,8 @@ impl Task<'_> {
         match self.spec.bug {
             Some(Bug::PositionsBehind) => now.next = before.next.clone(),
             Some(Bug::TimersKept) => now.timers.extend(before.timers.iter().cloned()),
-            Some(Bug::WatermarkLost) => (now.marks, now.watermark) = (BTreeMap::new(), None),
+            Some(Bug::WatermarkLost) => now.forget_time(),
+            Some(Bug::ResetRepeated) if now.is_reset => now.forget_time(),
             _ => {}
         }
         now

@@ -14,6 +14,8 @@ const RECORDS_MIN: u64 = 20;
 const MANY_PERCENT: u64 = 10;
 /// Event time that stands for so long while records come is held back by something.
 const TIME_STANDS_MS: i64 = 10_000;
+/// Event time that is further ahead of the server's clock than this is that of a record whose clock was ahead.
+const TIME_AHEAD_MS: i64 = 60_000;
 /// Less room than this is gone within minutes.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 
@@ -122,7 +124,7 @@ fn running(job: &Job, facts: &Facts, findings: &mut Vec<Finding>) {
     let counted = Counted::of(job, facts);
     findings.extend(traps(job, &counted));
     findings.extend(dead_letters(job, &counted));
-    findings.extend(late(job, &counted));
+    findings.extend(late(job, &counted, facts.after.at_ms));
     findings.extend(reads_nothing(job, &tasks, facts));
     findings.extend(time_stands(job, &tasks, facts.after.at_ms));
 }
@@ -280,14 +282,35 @@ fn most_frequent(job: &Job) -> Option<&str> {
     by_code.into_iter().max_by_key(|(_, count)| *count).map(|(code, _)| code)
 }
 
-fn late(job: &Job, counted: &Counted) -> Option<Finding> {
+fn late(job: &Job, counted: &Counted, at_ms: i64) -> Option<Finding> {
     let part = counted.part(|counts| counts.late)?;
     let found = format!("{} of {} records ({} %) are late: event time is ahead of them", part.0, part.1, percent(part));
-    Some(finding(
-        what(job),
-        found,
-        "look for a record whose time is far ahead, or raise `out_of_orderness` of the source",
-    ))
+    let furthest =
+        job.tasks.iter().max_by_key(|task| task.watermark_ns).filter(|task| is_ahead(task.watermark_ns, at_ms));
+    Some(match furthest {
+        Some(task) => {
+            let found =
+                format!("{found}, in task {} it has come to {}", task.number, moment(task.watermark_ns / 1_000_000));
+            finding(what(job), found, take_back(job))
+        }
+        None => finding(
+            what(job),
+            found,
+            "look for a record whose time is far ahead, or raise `out_of_orderness` of the source",
+        ),
+    })
+}
+
+fn is_ahead(watermark_ns: i64, at_ms: i64) -> bool {
+    watermark_ns / 1_000_000 > at_ms.saturating_add(TIME_AHEAD_MS)
+}
+
+fn take_back(job: &Job) -> String {
+    format!(
+        "the clock of a record was ahead: lower `event_time.max_ahead` of the source so that the next one is refused, then \
+         take event time back: `forebay job reset-time {} --plan` shows what that does",
+        job.name
+    )
 }
 
 /// There are records, and none is read.
@@ -324,6 +347,9 @@ fn time_stands(job: &Job, tasks: &[(&Task, &Task)], at_ms: i64) -> Option<Findin
     };
     let found =
         format!("records come, and event time stands still since {}: source partition {place} {came}", moment(since));
+    if is_ahead(slowest.watermark_ns, at_ms) {
+        return Some(finding(what(job), format!("{found}, which is ahead of the present"), take_back(job)));
+    }
     let remedy = format!(
         "see why it brings nothing newer; a partition that may be silent must not hold back the others: set `watermark: \
          {{idle_after: 30s}}` on source {}",

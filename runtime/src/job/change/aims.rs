@@ -4,7 +4,8 @@
 //! first follows from the second.
 
 use super::super::record::{JobRecord, ModuleId, SwapPhase, SwapRecord};
-use crate::model::Uid;
+use crate::model::{BEFORE_ALL_TIME, Uid};
+use crate::task::target::TimeReset;
 
 /// The level that every task of a job compares itself to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub struct Aims {
     pub trial: Option<Aim>,
     /// One per operator, but for the one that has a version on trial.
     pub modules: Vec<Aim>,
+    pub time_reset: Option<TimeReset>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,11 @@ impl Aims {
         });
         let trial =
             on_trial.map(|swap| Aim { swap: swap.swap, operator: swap.operator.clone(), module: swap.to.clone() });
-        Self { trial, modules: modules.collect() }
+        let time_reset = job.time_reset.map(|reset| {
+            let to = reset.to_ns.unwrap_or(BEFORE_ALL_TIME);
+            TimeReset { number: reset.number, to }
+        });
+        Self { trial, modules: modules.collect(), time_reset }
     }
 }
 

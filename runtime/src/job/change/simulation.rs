@@ -149,6 +149,7 @@ fn job(dice: &mut Dice) -> JobRecord {
         spec: JobSpec::parse(spec).unwrap(),
         modules: BTreeMap::from([(OPERATOR.to_owned(), module(1))]),
         sources: BTreeMap::new(),
+        time_reset: None,
         unknown: Unknown::default(),
     }
 }

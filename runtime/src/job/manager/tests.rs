@@ -605,3 +605,89 @@ fn names_that_callers_invent_leave_nothing_behind() {
     assert!(manager.slots().len() <= 2, "{}", manager.slots().len());
     assert_eq!(manager.get("counts").unwrap().state, State::Running);
 }
+
+/// Per task the resets of event time that its headers have named.
+fn resets(world: &World) -> Vec<Vec<u64>> {
+    world.actors.0.lock().unwrap().resets.values().cloned().collect()
+}
+
+#[test]
+fn event_time_is_taken_back_once_by_each_task_also_where_the_job_was_stopped_meanwhile() {
+    let world = World::new();
+    let first = world.process();
+    first.start().unwrap();
+    first.apply(&spec(), None).unwrap();
+    first.reset_time("counts", None).unwrap();
+    assert_eq!(resets(&world), vec![vec![1]; 4]);
+    first.stop("counts").unwrap();
+    first.reset_time("counts", Some(7_000_000)).unwrap();
+    let reset = first.get("counts").unwrap().record.time_reset.unwrap();
+    assert_eq!((reset.number, reset.to_ns), (2, Some(7_000_000)));
+    assert_eq!(resets(&world), vec![vec![1]; 4], "nobody is there to make it");
+    first.shutdown();
+    let second = world.process();
+    second.start().unwrap();
+    second.apply(&spec(), None).unwrap();
+    until(|| resets(&world) == vec![vec![1, 2]; 4]);
+    let faster = JobSpec::parse(&format!("{SPEC}\ncommit: {{interval: 50ms}}")).unwrap();
+    second.apply(&faster, None).unwrap();
+    assert_eq!(second.get("counts").unwrap().record.time_reset, Some(reset));
+    second.shutdown();
+}
+
+#[test]
+fn a_reset_of_event_time_and_a_swap_under_way_both_come_through() {
+    let world = World::new();
+    let manager = world.process();
+    manager.start().unwrap();
+    manager.apply(&spec(), None).unwrap();
+    world.actors.0.lock().unwrap().trials_last = true;
+    std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| swap(&manager, "counter@2"));
+        until(|| manager.get("counts").unwrap().swap.is_some());
+        manager.reset_time("counts", None).unwrap();
+        assert_eq!(resets(&world), vec![vec![1]; 4]);
+        world.actors.0.lock().unwrap().trials_last = false;
+        swapping.join().unwrap().unwrap();
+    });
+    assert_eq!(versions(&world, &manager), ["2"; 4]);
+    assert_eq!(manager.get("counts").unwrap().record.time_reset.unwrap().number, 1);
+    manager.shutdown();
+}
+
+#[test]
+fn a_reset_that_would_take_nothing_back_is_refused_and_its_plan_changes_nothing() {
+    let world = World::new();
+    world.actors.0.lock().unwrap().watermark = Some(5_000);
+    let manager = world.process();
+    manager.apply(&spec(), None).unwrap();
+    let revision = manager.get("counts").unwrap().revision;
+    let plan = manager.plan_time_reset("counts", Some(4_000)).unwrap();
+    assert!(plan.refusals.is_empty(), "{plan:?}");
+    assert_eq!(plan.tasks.iter().map(|task| (task.watermark, task.becomes)).collect::<Vec<_>>(), [(5_000, 4_000); 4]);
+    assert!(plan.effects.iter().any(|effect| effect.contains("readers of results")), "{plan:?}");
+    let refused = manager.reset_time("counts", Some(5_000)).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Invalid);
+    assert!(refused.to_string().contains("nothing would go back"), "{refused}");
+    assert_eq!(manager.get("counts").unwrap().revision, revision);
+    assert_eq!(manager.reset_time("nobody", None).unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn the_plan_of_a_reset_warns_of_what_would_take_event_time_ahead_or_hold_it_back() {
+    let world = World::new();
+    let manager = world.process();
+    let open = SPEC.replace("topic: orders", "topic: orders, event_time: {max_ahead: 48h}");
+    manager.apply(&JobSpec::parse(&open).unwrap(), None).unwrap();
+    let plan = manager.plan_time_reset("counts", None).unwrap();
+    assert!(
+        plan.warnings.iter().any(|warning| warning.contains("are 2d ahead") || warning.contains("48h")),
+        "{plan:?}"
+    );
+    assert!(!plan.warnings.iter().any(|warning| warning.contains("idle_after")), "one partition a task: {plan:?}");
+    let single = open.replace("name: counts", "name: single\nparallelism: 1").replace("48h", "1h");
+    manager.apply(&JobSpec::parse(&single).unwrap(), None).unwrap();
+    let plan = manager.plan_time_reset("single", None).unwrap();
+    assert!(!plan.warnings.iter().any(|warning| warning.contains("max_ahead")), "{plan:?}");
+    assert!(plan.warnings.iter().any(|warning| warning.contains("idle_after")), "{plan:?}");
+}

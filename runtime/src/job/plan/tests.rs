@@ -374,6 +374,7 @@ fn running(facts: &mut Facts) -> JobRecord {
         modules: [("count".to_owned(), found.id)].into(),
         sources: [("in".to_owned(), SourceRecord { topic: "orders".into(), topic_id: String::new(), start: vec![] })]
             .into(),
+        time_reset: None,
         unknown: Unknown::default(),
     }
 }

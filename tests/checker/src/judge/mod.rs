@@ -32,11 +32,13 @@ pub struct Settings {
     pub parallelism: Option<i32>,
     /// The source has `idle_after`: a task's event time may then be ahead of a silent partition's.
     pub idle: bool,
+    /// So often the job's event time was taken back while it worked.
+    pub time_resets: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { out_of_orderness_ms: 0, tick_every_ms: 1_000, parallelism: None, idle: false }
+        Self { out_of_orderness_ms: 0, tick_every_ms: 1_000, parallelism: None, idle: false, time_resets: 0 }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn spec(seed: u64) -> Spec {
         batch: 12,
         batches: 4,
         kills_per_mille: 200,
+        reset_behind: None,
         seed,
         bug: None,
     }
@@ -76,6 +77,7 @@ pub(super) fn world(spec: &Spec, records: u64, partitions: i32) -> World {
         tick_every_ms: spec.tick_every_ms,
         parallelism: Some(spec.parallelism),
         idle: false,
+        time_resets: u32::from(spec.reset_behind.is_some()),
     };
     World { inputs, laid: lay(&run(spec, &logs)), settings, partitions }
 }
@@ -307,7 +309,8 @@ fn every_way_to_be_wrong_is_found_in_a_log_that_was_right() {
 fn every_mistake_of_a_runtime_is_found() {
     for bug in Bug::ALL {
         for seed in 0..10 {
-            let spec = Spec { bug: Some(bug), ..spec(seed) };
+            let reset_behind = (bug == Bug::ResetRepeated).then_some(10);
+            let spec = Spec { bug: Some(bug), reset_behind, ..spec(seed) };
             let verdict = world(&spec, 2_000, 4).judge();
             assert!(!verdict.is_good(), "{bug:?}, seed {seed}: {verdict:?}");
         }
@@ -341,6 +344,18 @@ fn without_the_number_of_tasks_fewer_timers_are_demanded() {
     known.settings.parallelism = None;
     let verdict = known.judge();
     assert!(verdict.is_good() && verdict.timers_open >= open, "{verdict:?}");
+}
+
+#[test]
+fn event_time_may_go_back_as_often_as_it_was_taken_back_and_no_more() {
+    for seed in 0..20 {
+        let mut world = world(&Spec { reset_behind: Some(10), ..spec(seed) }, 2_000, 4);
+        let verdict = world.judge();
+        assert!(verdict.is_good(), "seed {seed}: {verdict:#?}");
+        assert!(verdict.ticks > 200, "seed {seed}: {verdict:?}");
+        world.settings.time_resets = 0;
+        assert!(world.judge().count(Kind::WatermarkBack) > 0, "seed {seed}: nothing went back");
+    }
 }
 
 #[test]

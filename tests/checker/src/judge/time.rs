@@ -1,4 +1,5 @@
-//! The rules of event time: watermarks that never go back nor run ahead, and timers that fire once, in time and in order.
+//! The rules of event time: watermarks that never go back (but for so many resets as were made) nor run ahead, and timers
+//! that fire once, in time and in order.
 //!
 //! Works on one partition of the output at a time: all its keys belong to one task, so its order is the task's. The guest
 //! sets for every record a timer at the next multiple of `tick_every` behind the record's time; equal timers of a key
@@ -32,6 +33,10 @@ pub(super) struct Clock {
     overtaken: BTreeMap<(i64, KeyId), i64>,
     /// Ticks since the last count; what allows them is known when the next count says how far the task had read.
     ticks: Vec<(i64, i64, i64)>,
+    /// Of these, those that fired before the watermark last went back.
+    ticks_before_reset: usize,
+    /// How often it has gone back.
+    resets: u32,
 }
 
 impl Judge<'_> {
@@ -68,7 +73,9 @@ impl Judge<'_> {
         let (inputs, Some(clock)) = (self.inputs, self.clocks.get_mut(record.partition as usize)) else { return };
         let timer = (tick.time, id);
         let name = || format!("timer {} of key {}", tick.time, inputs.key_name(id));
-        if let Some((before, ..)) = clock.ticks.last().filter(|(before, ..)| *before > tick.time) {
+        if let Some((before, ..)) =
+            clock.ticks[clock.ticks_before_reset..].last().filter(|(before, ..)| *before > tick.time)
+        {
             let tell = || format!("{at}: {} fired behind timer {before}", name());
             self.verdict.found(Kind::TimerOutOfOrder, tell);
         }
@@ -141,6 +148,7 @@ impl Judge<'_> {
     fn settle_ticks(&mut self, partition: i32, next_offset: i64) {
         let Some(clock) = self.clocks.get_mut(partition as usize) else { return };
         let ticks = std::mem::take(&mut clock.ticks);
+        clock.ticks_before_reset = 0;
         let newest =
             self.inputs.partitions.get(partition as usize).map_or(BEFORE_ALL_MS, |p| p.newest_below(next_offset));
         let Some(allowed) = self.allowed(newest) else { return };
@@ -160,6 +168,12 @@ impl Judge<'_> {
     fn watermark_in_order(&mut self, record: &Record, watermark: i64) {
         let Some(clock) = self.clocks.get_mut(record.partition as usize) else { return };
         if let Some(before) = clock.watermark.filter(|before| *before > watermark) {
+            if clock.resets < self.settings.time_resets {
+                clock.resets += 1;
+                clock.ticks_before_reset = clock.ticks.len();
+                clock.watermark = Some(watermark);
+                return;
+            }
             let at = output_at(record);
             let tell = || format!("{at} saw watermark {watermark}, an output before it saw {before}");
             self.verdict.found(Kind::WatermarkBack, tell);
@@ -180,9 +194,10 @@ impl Judge<'_> {
     }
 
     /// How far event time has come for sure in a partition's task, once all input is processed: the minimum over its
-    /// input partitions, or over all where the number of tasks is not known.
+    /// input partitions, or over all where the number of tasks is not known. Where event time was taken back, what came
+    /// before that says nothing of it, and from outside nobody knows when it was.
     fn reached(&self, partition: i32) -> i64 {
-        if self.inputs.guest == Guest::Counter {
+        if self.inputs.guest == Guest::Counter || self.settings.time_resets > 0 {
             return i64::MIN;
         }
         let tasks = self.settings.parallelism.unwrap_or(1).max(1);

@@ -106,6 +106,7 @@ impl Bed {
             batch: 40,
             batches: 4,
             kills_per_mille: 200,
+            reset_behind: None,
             seed: 11,
             bug,
         }
@@ -137,7 +138,13 @@ impl Bed {
             output: output.to_owned(),
             dead_letters: Some(format!("{output}.dead-letters")),
             guest: Guest::Checked,
-            job: judge::Settings { out_of_orderness_ms: 20, tick_every_ms: 100, parallelism: Some(2), idle: false },
+            job: judge::Settings {
+                out_of_orderness_ms: 20,
+                tick_every_ms: 100,
+                parallelism: Some(2),
+                idle: false,
+                time_resets: 0,
+            },
             expect_records: None,
             require_aborted: false,
             wait: Duration::from_secs(30),

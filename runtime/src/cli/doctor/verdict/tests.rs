@@ -1,4 +1,4 @@
-use forebay::api::proto::{OperatorModule, Partition, Slowest};
+use forebay::api::proto::{InputTime, OperatorModule, Partition};
 
 use super::*;
 
@@ -93,7 +93,7 @@ fn records_that_are_late_in_the_main_are_found() {
 
 #[test]
 fn event_time_that_stands_is_found_with_the_partition_that_holds_it_and_since_when() {
-    let slowest = |watermark_ns| Some(Slowest { source: "orders".into(), partition: 3, watermark_ns });
+    let slowest = |watermark_ns| Some(InputTime { source: "orders".into(), partition: 3, watermark_ns });
     let at = |records_in, watermark_moved_at_ms| Task {
         records_in,
         watermark_ns: 7,
@@ -112,6 +112,26 @@ fn event_time_that_stands_is_found_with_the_partition_that_holds_it_and_since_wh
     assert!(found(at(5, 40_000), never)[0].ends_with("orders/3 has brought no record yet"));
     let all_idle = Task { slowest: None, ..at(6, 40_000) };
     assert_eq!(found(at(5, 40_000), all_idle), Vec::<String>::new());
+}
+
+#[test]
+fn event_time_that_is_ahead_of_the_present_is_found_with_the_way_back() {
+    let year = 365 * 86_400 * 1_000_000_000;
+    let ahead = |records_in, late| Task {
+        records_in,
+        late,
+        watermark_ns: year,
+        watermark_moved_at_ms: 40_000,
+        slowest: Some(InputTime { source: "orders".into(), partition: 3, watermark_ns: year }),
+        ..task(1)
+    };
+    let (before, after) = (job(vec![ahead(5, 0)]), job(vec![ahead(105, 100)]));
+    let findings = judge(&facts(before, after));
+    assert_eq!(findings.len(), 2, "late records, and time that stands: {findings:?}");
+    for finding in &findings {
+        assert!(finding.found.contains("1971-01-01T00:00:00Z"), "{finding:?}");
+        assert!(finding.remedy.contains("forebay job reset-time j --plan"), "{finding:?}");
+    }
 }
 
 #[test]
