@@ -11,6 +11,8 @@ use super::tagged::Tagged;
 
 /// What an entry costs besides its key and value: slot, table, allocator.
 const ENTRY_OVERHEAD: usize = size_of::<Slot>() + 24;
+/// Room for so many entries is not worth being given back.
+const SLOTS_MIN: usize = 256;
 /// An entry survives at most this many passes of the hand without being read.
 const MAX_CREDIT: u8 = 3;
 
@@ -100,6 +102,50 @@ impl Cache {
         (self.hand, self.bytes) = (0, 0);
     }
 
+    /// Whether it holds more than its part, which has shrunk since, or many slots that nothing is in.
+    pub(super) fn can_shrink(&self) -> bool {
+        self.bytes > self.part.bytes() || self.has_many_free()
+    }
+
+    fn has_many_free(&self) -> bool {
+        self.slots.len() > 2 * self.table.len().max(SLOTS_MIN)
+    }
+
+    /// Gives back what is no longer its part, in steps of some 100 ns each; to be called again while it can shrink.
+    pub(super) fn shrink(&mut self, steps: usize) {
+        for _ in 0..steps {
+            if self.bytes > self.part.bytes() && !self.table.is_empty() {
+                self.move_hand();
+            } else if self.has_many_free() {
+                self.give_up_last_slot();
+            } else {
+                break;
+            }
+        }
+        let slots = &mut self.slots;
+        self.free.retain(|at| (*at as usize) < slots.len());
+        // To move what is left is cheap where little is left of much, and only there.
+        if slots.len() < slots.capacity() / 8 {
+            slots.shrink_to(SLOTS_MIN);
+            self.free.shrink_to(SLOTS_MIN);
+        }
+        if self.table.len() < self.table.capacity() / 8 {
+            self.table.shrink_to(SLOTS_MIN, |entry| slots[entry.at as usize].hash);
+        }
+    }
+
+    /// What is in it moves to a free one before it.
+    fn give_up_last_slot(&mut self) {
+        let Some(slot) = self.slots.pop() else { return };
+        let (from, free) = (self.slots.len() as u32, &mut self.free);
+        let to = slot.used.then(|| std::iter::from_fn(|| free.pop()).find(|to| *to < from)).flatten();
+        let Some(to) = to else { return };
+        if let Some(entry) = self.table.find_mut(slot.hash, |entry| entry.at == from) {
+            *entry = Tagged::new(slot.hash, to);
+        }
+        self.slots[to as usize] = slot;
+    }
+
     fn replace(&mut self, at: u32, stored: &[u8]) {
         let slot = &mut self.slots[at as usize];
         let before = slot.cost();
@@ -132,17 +178,21 @@ impl Cache {
     fn make_room(&mut self, cost: usize) {
         let max_bytes = self.part.bytes();
         while self.bytes + cost > max_bytes && !self.table.is_empty() {
-            if self.hand >= self.slots.len() {
-                self.hand = 0;
-            }
-            let slot = &mut self.slots[self.hand];
-            match slot.credit {
-                _ if !slot.used => {}
-                0 => self.remove(self.hand as u32),
-                _ => slot.credit -= 1,
-            }
-            self.hand += 1;
+            self.move_hand();
         }
+    }
+
+    fn move_hand(&mut self) {
+        if self.hand >= self.slots.len() {
+            self.hand = 0;
+        }
+        let slot = &mut self.slots[self.hand];
+        match slot.credit {
+            _ if !slot.used => {}
+            0 => self.remove(self.hand as u32),
+            _ => slot.credit -= 1,
+        }
+        self.hand += 1;
     }
 
     fn remove(&mut self, at: u32) {
@@ -184,6 +234,34 @@ mod tests {
         let _others: Vec<_> = (0..3).map(|_| Cache::new(budget.part(10_000))).collect();
         put(&mut first, 100, &[7; 60]);
         assert!(first.byte_len() <= 2_500, "{} bytes", first.byte_len());
+    }
+
+    #[test]
+    fn a_cache_that_nobody_uses_gives_back_what_has_become_the_part_of_others() {
+        const BYTES: usize = 1 << 20;
+        let budget = CacheBudget::new(BYTES);
+        let mut cache = Cache::new(budget.part(BYTES));
+        let value = |key: u64| key.to_be_bytes().repeat(4);
+        (0..8_000).for_each(|key| put(&mut cache, key, &value(key)));
+        (0..50).for_each(|key| assert!(get(&mut cache, key).is_some()));
+        assert!(!cache.can_shrink() && cache.byte_len() > BYTES / 2);
+
+        let others: Vec<_> = (0..31).map(|_| budget.part(BYTES)).collect();
+        let mut calls = 0;
+        while cache.can_shrink() {
+            cache.shrink(500);
+            calls += 1;
+            assert!(calls < 1_000, "it does not end");
+        }
+        assert!(calls > 4, "all at once");
+        assert!(cache.byte_len() <= BYTES / 32 && cache.byte_len() > BYTES / 64, "{} bytes", cache.byte_len());
+        assert!(cache.slots.capacity() <= 4 * SLOTS_MIN && cache.table.capacity() <= 8 * SLOTS_MIN);
+        (0..50).for_each(|key| assert_eq!(get(&mut cache, key), Some(value(key)), "those that were read again stay"));
+
+        drop(others);
+        (0..8_000).for_each(|key| put(&mut cache, key, &value(key)));
+        let kept = (0..8_000).filter(|&key| get(&mut cache, key).is_some_and(|found| found == value(key))).count();
+        assert_eq!((kept, cache.len()), (8_000, 8_000));
     }
 
     fn get(cache: &mut Cache, key: u64) -> Option<Vec<u8>> {

@@ -15,11 +15,22 @@ use rocksdb::{
 use crate::env::failpoint;
 
 const COLUMN_FAMILY: &str = "default";
+/// Of the memory that is filled before a file is written.
+const FILTER_PART: &str = "0.02";
 
 pub(super) enum Disk {
     Rocks(DB),
     #[cfg(test)]
     Simulated(simulated::Open),
+}
+
+/// What goes with a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Write {
+    /// Ask for what is in memory to be brought to disk, and do not wait for it.
+    pub flush: bool,
+    /// Have, or no longer have, a filter over what is in memory, from the next memory on that is begun.
+    pub filter: Option<bool>,
 }
 
 /// A value read, for as long as the disk is borrowed.
@@ -69,10 +80,14 @@ impl Disk {
         }
     }
 
-    /// Writes a batch, all or none, into memory; `flush` asks for it to be brought to disk, and does not wait.
-    pub(super) fn write(&self, batch: WriteBatch, flush: bool) -> Result<(), rocksdb::Error> {
+    /// Writes a batch, all or none, into memory.
+    pub(super) fn write(&self, batch: WriteBatch, Write { flush, filter }: Write) -> Result<(), rocksdb::Error> {
         match self {
             Self::Rocks(db) => {
+                if let Some(filter) = filter {
+                    let ratio = if filter { FILTER_PART } else { "0" };
+                    db.set_options(&[("memtable_prefix_bloom_size_ratio", ratio)])?;
+                }
                 let mut options = WriteOptions::default();
                 options.disable_wal(true);
                 db.write_opt(batch, &options)?;

@@ -17,6 +17,9 @@ use super::{Changes, Error, key, value};
 use crate::env::{Bug, bug};
 use crate::model::{EventTime, Uid, murmur2};
 
+/// Of the cache, at a time.
+const SHRINK_STEPS: usize = 20_000;
+
 #[derive(Clone)]
 pub struct StateSettings {
     /// Most memory for committed values, of what all tasks of the process share. Too little, and reads of the hot set go
@@ -331,6 +334,26 @@ impl TaskState {
     /// `Retry` where the disk fails.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.store.flush()
+    }
+
+    /// Whether the cache holds what has become the part of other tasks: [`TaskState::shrink`].
+    pub fn can_shrink(&self) -> bool {
+        self.cache.can_shrink()
+    }
+
+    /// Lets go of some of it; takes a few milliseconds. Writing does the same, but a task may have nothing to write.
+    pub fn shrink(&mut self) {
+        self.cache.shrink(SHRINK_STEPS);
+    }
+
+    /// Gives back the memory that only work needs. Between two epochs of a task that has had nothing to do for a while;
+    /// to be called again as long as it has not.
+    ///
+    /// # Errors
+    /// `Retry` where the disk fails.
+    pub fn rest(&mut self) -> Result<(), Error> {
+        (self.overlay, self.changes, self.lookup) = Default::default();
+        self.store.rest()
     }
 
     pub fn statistics(&self) -> StateStatistics {

@@ -115,6 +115,58 @@ fn keys_that_change_often_reach_the_disk_before_a_restart_would_have_much_to_rep
 }
 
 #[test]
+fn a_store_takes_memory_for_a_filter_once_much_is_written_and_gives_it_back_at_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = StateSettings { cache_bytes: 1 << 20, ..StateSettings::default() };
+    let (mut state, _) = TaskState::open(dir.path(), &settings).unwrap();
+    state.bind(&operators()).unwrap();
+    let mut epoch = 0;
+    let mut commit = |state: &mut TaskState, bytes: usize| {
+        epoch += 1;
+        state.put(0, 0, b"k", 1, Some(&vec![7; bytes]));
+        state.apply(marker(epoch)).unwrap();
+    };
+    // RocksDB looks at what its memory takes only where something is written to it.
+    let taken_by_little = |state: &mut TaskState, commit: &mut dyn FnMut(&mut TaskState, usize)| {
+        commit(state, 100);
+        state.store.write_out().unwrap();
+        state.store.db().property("rocksdb.cur-size-all-mem-tables")
+    };
+    let taken = taken_by_little(&mut state, &mut commit);
+    assert!(taken < 64 << 10, "{taken} bytes");
+    commit(&mut state, 9 << 20);
+    state.flush().unwrap();
+    let taken = taken_by_little(&mut state, &mut commit);
+    assert!(taken > 1 << 20, "{taken} bytes");
+    state.rest().unwrap();
+    state.flush().unwrap();
+    let taken = taken_by_little(&mut state, &mut commit);
+    assert!(taken < 64 << 10, "{taken} bytes");
+    assert_eq!(read(&mut state, 0, &[b"k"])[0], Some((1, vec![7; 100])));
+}
+
+#[test]
+fn what_waits_in_memory_of_a_task_at_rest_goes_to_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine =
+        simulated::Machine::new(simulated::Haste { write_bytes: 1 << 20, flush_bytes: 1 << 20, flush_epochs: 2 });
+    simulated::set_machine(Some(&machine));
+    let (mut state, _) = open(dir.path());
+    let on_disk = || machine.current(dir.path()).as_deref().and_then(simulated::marker).map_or(0, |m| m.epoch);
+    for epoch in 1..=3 {
+        state.put(0, 0, b"k", 1, Some(&[epoch as u8]));
+        state.apply(marker(epoch)).unwrap();
+    }
+    assert_eq!(on_disk(), 2);
+    state.rest().unwrap();
+    assert_eq!(on_disk(), 3);
+    state.rest().unwrap();
+    let (waiting, found) = (state.statistics().waiting_bytes, read(&mut state, 0, &[b"k"])[0].clone());
+    simulated::set_machine(None);
+    assert_eq!((waiting, found), (0, Some((1, vec![3]))));
+}
+
+#[test]
 fn replaying_deltas_elsewhere_rebuilds_the_same_state() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut original, _) = open(here.path());

@@ -13,7 +13,7 @@ use rocksdb::WriteBatch;
 use rustc_hash::FxSeededState;
 
 use super::Changes;
-use super::disk::Disk;
+use super::disk::{Disk, Write};
 use super::marker::{self, Marker};
 use super::overlay::Overlay;
 
@@ -87,16 +87,16 @@ impl Waiting {
 }
 
 impl Writing {
-    /// Begins to write; `flush` asks RocksDB to bring everything to disk afterwards.
-    pub(super) fn start(db: &Arc<Disk>, changes: Waiting, flush: bool) -> std::io::Result<Self> {
+    /// Begins to write.
+    pub(super) fn start(db: &Arc<Disk>, changes: Waiting, write: Write) -> std::io::Result<Self> {
         let changes = Arc::new(changes);
         if db.is_simulated() {
-            let work = Work::Done(db.write(changes.batch(), flush));
+            let work = Work::Done(db.write(changes.batch(), write));
             return Ok(Self { changes, work });
         }
         let (db, to_write) = (Arc::clone(db), Arc::clone(&changes));
         let thread = std::thread::Builder::new().name("state-writer".to_owned());
-        let thread = thread.spawn(move || db.write(to_write.batch(), flush))?;
+        let thread = thread.spawn(move || db.write(to_write.batch(), write))?;
         Ok(Self { changes, work: Work::Thread(thread) })
     }
 

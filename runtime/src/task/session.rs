@@ -20,9 +20,10 @@ use super::report::Report;
 use super::rules::rules;
 use super::target::Target;
 use crate::checkpoint::HeaderKind;
+use crate::codec::Decoded;
 use crate::env::failpoint;
 use crate::log::Budget;
-use crate::model::EventTime;
+use crate::model::{EventTime, PartitionBatch};
 use crate::operator;
 use crate::operator::pace::{OnFault, Pace};
 use crate::wasm::contract::Interrupt;
@@ -138,7 +139,7 @@ impl Session<'_> {
         if !self.inbox.poll(&context.plan, budget, wait)? {
             self.inbox.skip_gaps(&context.plan, context.clock.elapsed());
             self.report.lag(&self.inbox, &self.lane, self.committer.epoch.records > 0);
-            self.rest();
+            self.rest()?;
             return Ok(false);
         }
         let Inbox { batch, source, .. } = &self.inbox;
@@ -225,9 +226,9 @@ impl Session<'_> {
         Budget { max_records, max_bytes: settings.batch_max_bytes }
     }
 
-    /// Until the open epoch is due; not at all while there is something to sweep.
+    /// Until the open epoch is due; not at all while there is something to sweep or to give back.
     fn wait(&self) -> Duration {
-        if self.lane.chain.is_migrating() {
+        if self.lane.chain.is_migrating() || self.lane.state.can_shrink() {
             return Duration::ZERO;
         }
         let settings = &self.context.plan.settings;
@@ -236,12 +237,18 @@ impl Session<'_> {
         if open.is_unchanged() { longest } else { settings.commit_interval.saturating_sub(open.age).min(longest) }
     }
 
-    /// Gives the writer up when there has been nothing to write for a while.
-    fn rest(&mut self) {
+    /// Gives up what others may need: at once what of the cache has become their part, and the writer and the memory that
+    /// work takes when there has been nothing to write for a while.
+    fn rest(&mut self) -> Result<(), Error> {
+        self.lane.state.shrink();
         let open = self.committer.open(&self.lane, &self.inbox);
         if open.is_unchanged() && open.age >= self.context.plan.settings.writer_idle {
             self.committer.rest();
+            self.inbox.batch = PartitionBatch::default();
+            self.lane.decoded = Decoded::default();
+            self.lane.state.rest()?;
         }
+        Ok(())
     }
 }
 

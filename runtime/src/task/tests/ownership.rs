@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::harness::{Bench, settle};
 use crate::env::{Clock, SystemClock};
 use crate::error::Kind;
+use crate::state::{Marker, OperatorStates, Shared, StateSettings, TaskState};
 use crate::task::context::TaskContext;
 use crate::task::handle::Phase;
 use crate::task::session::Session;
@@ -43,6 +44,34 @@ fn a_task_at_rest_goes_on_where_nobody_owned_it_meanwhile() {
     bench.send("a", "3", 2_000);
     bench.run().unwrap();
     assert_eq!(bench.counts().len(), 3);
+}
+
+#[test]
+fn a_task_that_has_nothing_to_do_leaves_its_cache_to_tasks_that_come() {
+    const BYTES: usize = 4 << 20;
+    let shared = Shared::new(BYTES, 1 << 20, 8 << 20);
+    let open = |dir: &TempDir| {
+        let settings = StateSettings { cache_bytes: BYTES, shared: shared.clone(), ..StateSettings::default() };
+        TaskState::open(dir.path(), &settings).unwrap().0
+    };
+    let bench = Bench::counting();
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    settle(&mut session, &bench).unwrap();
+    let dirs: [_; 8] = std::array::from_fn(|_| TempDir::new().unwrap());
+    session.lane.state = open(&dirs[0]);
+    let names = OperatorStates { id: "count".into(), states: vec!["count".into()], timers: vec![] };
+    session.lane.state.bind(&[names]).unwrap();
+    (0..30_000_u64).for_each(|key| session.lane.state.put(0, 0, &key.to_le_bytes(), 1, Some(b"value")));
+    session.lane.state.apply(Marker { epoch: 1, header_offset: 1, header_hash: [1; 32], task: [1; 32] }).unwrap();
+    assert!(session.lane.state.statistics().cached_bytes > BYTES as u64 / 2);
+
+    let others: Vec<_> = dirs[1..].iter().map(open).collect();
+    while session.lane.state.can_shrink() {
+        session.step().unwrap();
+    }
+    assert!(session.lane.state.statistics().cached_bytes <= BYTES as u64 / dirs.len() as u64);
+    drop(others);
 }
 
 #[test]
