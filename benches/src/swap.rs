@@ -104,7 +104,7 @@ fn once(setup: &Setup, options: &Options, versions: &[ModuleRef; 2]) -> Outcome<
 
 /// When the switch was asked for, and how long the task says that it paused.
 fn swap(running: &Running, to: &ModuleRef) -> Outcome<(Instant, u64)> {
-    let change = Change { swap: Uid::random(), operator: 0, module: to.clone() };
+    let change = Change { swap: Uid::random(), operator: 0, module: to.clone(), empty: Default::default() };
     let swap = change.swap.to_string();
     running.aim(Target { trial: Some(change.clone()), ..Target::default() }, |status| {
         match &status.trial.as_ref().filter(|trial| trial.swap == swap)?.outcome {

@@ -100,7 +100,11 @@ fn state(state: &PlannedState) -> proto::PlannedState {
         Fate::Migrate { by_new: false } => (proto::StateFate::Migrate, "back, by the module that runs now"),
         Fate::Reset => (proto::StateFate::Reset, "starts empty"),
         Fate::Orphan => (proto::StateFate::Orphan, "no longer declared; its bytes are kept"),
-        Fate::Refuse(why) => (proto::StateFate::Refuse, why.as_str()),
+        Fate::Emptied => (
+            proto::StateFate::Reset,
+            "begins empty: its values cannot be migrated and are thrown away, and no rollback brings them back",
+        ),
+        Fate::Stuck(why) | Fate::Refuse(why) => (proto::StateFate::Refuse, why.as_str()),
     };
     proto::PlannedState {
         operator: state.operator.clone(),

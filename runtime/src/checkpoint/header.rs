@@ -125,6 +125,8 @@ pub struct OperatorVersion {
 pub struct StateVersion {
     pub name: String,
     pub version: u32,
+    /// A swap made it begin empty, and values of other versions may be left: they are thrown away.
+    pub begins_empty: bool,
 }
 
 impl Header {

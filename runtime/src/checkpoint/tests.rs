@@ -55,7 +55,7 @@ fn full_header() -> Header {
             id: "enrich".to_owned(),
             module: Digest([14; 32]),
             migrator: Some(Digest([15; 32])),
-            states: vec![StateVersion { name: "instrument".to_owned(), version: 2 }],
+            states: vec![StateVersion { name: "instrument".to_owned(), version: 2, begins_empty: true }],
         }],
     }
 }

@@ -61,7 +61,7 @@ pub enum Command {
         operator: String,
         /// name@version, or a digest
         module: String,
-        /// A state that begins empty beside one that is dropped; repeatable
+        /// A state that begins empty: beside one that is dropped, or because nobody can migrate its values; repeatable
         #[arg(long, value_name = "STATE")]
         reset: Vec<String>,
         /// A state or timer that the new version no longer declares; repeatable

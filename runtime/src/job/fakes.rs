@@ -1,6 +1,6 @@
 //! Stand-ins for tests: modules that only describe themselves, tasks that only do as they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -146,6 +146,8 @@ pub struct Script {
     pub fails_at_start: Option<Kind>,
     /// Tasks do not hear that they are to end.
     pub deaf: bool,
+    /// Per task the states that began empty with the last version that it switched to.
+    pub emptied: BTreeMap<u32, BTreeSet<String>>,
     /// Per task the resets of event time that its headers have named.
     pub resets: BTreeMap<u32, Vec<u64>>,
     /// How far event time is said to have come in a task that was started since.
@@ -257,6 +259,7 @@ impl Actor {
         let faulty = {
             let mut script = self.script.lock().unwrap();
             script.modules.insert(task, digest);
+            script.emptied.insert(task, change.empty.clone());
             script.faulty.filter(|(faulty, _)| *faulty == digest)
         };
         let mut status = self.status.lock().unwrap();

@@ -3,7 +3,7 @@
 //! Plain data, each with the format that it is written in. A neighbouring release may have written it: fields that this
 //! program does not know are kept and written again. A format with another major number is refused, never half-read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -222,6 +222,9 @@ pub struct SwapRecord {
     pub from: ModuleId,
     pub to: ModuleId,
     pub phase: SwapPhase,
+    /// States of which the new version finds no value of the old one's: nobody migrates them, and the swap named them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub empty: BTreeSet<String>,
     /// Why it was abandoned or rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -158,7 +158,7 @@ impl RunningJob {
             let planned: &ModuleRef = &plan.operators[operator].module;
             let is_planned = planned.digest == aim.module.digest;
             let module = if is_planned { planned.clone() } else { self.modules.find(&aim.operator, &aim.module)? };
-            Ok(Some(Change { swap: aim.swap, operator, module }))
+            Ok(Some(Change { swap: aim.swap, operator, module, empty: aim.empty.clone() }))
         };
         let mut target = Target { time_reset: aims.time_reset, ..Target::default() };
         if let Some(aim) = &aims.trial {

@@ -4,7 +4,7 @@
 //! may leave: whoever follows the records goes on. The record in the control topic decides, and every step is
 //! repeatable. Read [`Manager::swap`], then `Manager::look`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::error::Error;
 use super::facts;
 use super::follow::try_lock;
 use super::manager::{Manager, exclusive};
-use super::plan::{PlannedState, Refusal, compare_states};
+use super::plan::{Fate, PlannedState, Refusal, compare_states};
 use super::record::{Desired, FORMAT, JobRecord, ModuleId, Record, SwapPhase, SwapRecord};
 use super::store::{Change, Expected};
 use super::unknown::Unknown;
@@ -87,11 +87,12 @@ impl Manager {
                 remedy: "push another version and name it, or go back with `forebay job rollback`",
             });
         }
-        let refusals = self.judge(&job, operator, &from, to.clone(), accepted)?.refusals;
+        let SwapPlan { refusals, states, .. } = self.judge(&job, operator, &from, to.clone(), accepted)?;
         if !refusals.is_empty() {
             return Err(Error::SwapRefused { job: name.to_owned(), operator: operator.to_owned(), refusals });
         }
-        let swap = self.begin(&job, operator, from, to, false)?;
+        let empty = states.into_iter().filter(|state| state.fate == Fate::Emptied).map(|state| state.state).collect();
+        let swap = self.begin(&job, operator, (from, to), empty, false)?;
         drop(one);
         made(self.answer(name, swap)?)
     }
@@ -111,7 +112,7 @@ impl Manager {
         match last {
             Some((_, swap)) if matches!(swap.phase, SwapPhase::Done | SwapPhase::Probation) && !swap.rollback => {
                 self.judge_way_back(&job, &swap)?;
-                let back = self.begin(&job, &swap.operator, swap.to, swap.from, true)?;
+                let back = self.begin(&job, &swap.operator, (swap.to, swap.from), BTreeSet::new(), true)?;
                 drop(one);
                 made(self.answer(name, back)?)
             }
@@ -170,7 +171,7 @@ impl Manager {
         accepted: &Accepted,
     ) -> Result<SwapPlan, Error> {
         let (old, new) = (self.description(from)?, self.description(&to)?);
-        let states = compare_states(operator, &old.states, &new.states);
+        let states = loss::with_resets(compare_states(operator, &old.states, &new.states), accepted);
         let mut refusals = loss::refusals(operator, &old, &new, &states, accepted);
         refusals.extend(self.misfits(job, operator, &to)?);
         let warnings = self.untried(job);
@@ -191,7 +192,13 @@ impl Manager {
     /// A way back is not held up by states that only the newer version has: whoever goes back means it.
     fn judge_way_back(&self, job: &JobRecord, swap: &SwapRecord) -> Result<(), Error> {
         let (old, new) = (self.description(&swap.to)?, self.description(&swap.from)?);
-        let states = compare_states(&swap.operator, &old.states, &new.states);
+        let mut states = compare_states(&swap.operator, &old.states, &new.states);
+        for state in &mut states {
+            if let Fate::Stuck(why) = &state.fate {
+                state.fate =
+                    Fate::Refuse(format!("{why}; a swap to it with `--reset {}` begins it empty", state.state));
+            }
+        }
         let accepted = Accepted::all(&old, &new, &states);
         let mut refusals = loss::refusals(&swap.operator, &old, &new, &states, &accepted);
         refusals.extend(self.misfits(job, &swap.operator, &swap.from)?);
@@ -230,8 +237,8 @@ impl Manager {
         &self,
         job: &JobRecord,
         operator: &str,
-        from: ModuleId,
-        to: ModuleId,
+        (from, to): (ModuleId, ModuleId),
+        empty: BTreeSet<String>,
         rollback: bool,
     ) -> Result<Uid, Error> {
         let is_up = self.is_up(job);
@@ -244,6 +251,7 @@ impl Manager {
             from,
             to,
             phase: if is_up { SwapPhase::Preparing } else { SwapPhase::Switching },
+            empty,
             reason: None,
             rollback,
             started_at_ms: self.clock.now() / 1_000_000,

@@ -1,9 +1,11 @@
-//! Bringing values of another schema version to the one that the running module reads: on first
-//! touch, and in a sweep that goes through the rest in the background.
+//! Bringing values of another schema version to the one that the running module reads, or throwing them away where a swap
+//! said that their state begins empty: on first touch, and in a sweep that goes through the rest in the background.
 //!
 //! Owns the instance whose `migrate` is called. The newer module migrates both ways, so after a
 //! rollback that is not the module that runs. A migrated value is written back at once, in the open
 //! epoch. A value that cannot be migrated stays as it was and is an error of the module version.
+
+use std::collections::BTreeSet;
 
 use super::module::ModuleRef;
 use crate::model::{Blobs, Digest};
@@ -19,8 +21,11 @@ pub struct Migrations {
     operator: usize,
     /// The states of the running module, in its order.
     declared: Vec<StateDecl>,
-    /// The module whose `migrate` is called; `None` while no value of another version can exist.
+    /// The module whose `migrate` is called; `None` while no value of another version can exist, but of states that begin
+    /// empty.
     migrator: Option<Migrator>,
+    /// States that a swap made begin empty: values of other versions may be left of them, and are none.
+    empty: BTreeSet<String>,
 }
 
 /// A module that can migrate, with an instance of it.
@@ -78,8 +83,19 @@ pub struct Sweep {
 }
 
 impl Migrations {
-    pub fn new(operator: usize, declared: &[StateDecl], migrator: Option<Migrator>) -> Self {
-        Self { operator, declared: declared.to_vec(), migrator }
+    pub fn new(
+        operator: usize,
+        declared: &[StateDecl],
+        migrator: Option<Migrator>,
+        empty: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let empty = empty.into_iter().filter(|name| declared.iter().any(|state| state.name == *name)).collect();
+        Self { operator, declared: declared.to_vec(), migrator, empty }
+    }
+
+    /// States of which values of other versions may be left, to be thrown away.
+    pub fn begin_empty(&self) -> &BTreeSet<String> {
+        &self.empty
     }
 
     /// The module whose `migrate` is in force, for the epoch's header.
@@ -92,7 +108,7 @@ impl Migrations {
     }
 
     pub fn pending(&self) -> bool {
-        self.migrator.is_some()
+        self.migrator.is_some() || !self.empty.is_empty()
     }
 
     /// Migrates what a call has gathered, where it must, and writes it back.
@@ -114,7 +130,7 @@ impl Migrations {
                 let now: Vec<usize> = now;
                 let of_keys = now.iter().map(|&i| keys.get(i % slots)).collect();
                 let values = now.iter().map(|&i| gathered.values.get(i)).collect();
-                let migrated = migrate_with(&mut self.migrator, declared, from, of_keys, values)?;
+                let migrated = migrate_with((&mut self.migrator, &self.empty), declared, from, of_keys, values)?;
                 replace(&mut gathered.values, &now, &migrated);
                 for (position, &i) in now.iter().enumerate() {
                     let key = keys.bytes(i % slots);
@@ -129,6 +145,7 @@ impl Migrations {
     pub fn sweep(&mut self, sweep: &mut Sweep, state: &mut TaskState) -> Result<bool, super::Error> {
         let Some(declared) = self.declared.get(sweep.state) else {
             self.migrator = None;
+            self.empty.clear();
             return Ok(true);
         };
         let s = sweep.state as u8;
@@ -141,7 +158,7 @@ impl Migrations {
             rest = later;
             let keys: Blobs = now.iter().map(|value| Some(&value.key[..])).collect();
             let values = now.iter().map(|value| Some(&value.value[..])).collect();
-            let migrated = migrate_with(&mut self.migrator, declared, from, keys.clone(), values)
+            let migrated = migrate_with((&mut self.migrator, &self.empty), declared, from, keys.clone(), values)
                 .map_err(|error| super::Error::Migration(named(&error, declared, &keys)))?;
             for (i, value) in migrated.iter().enumerate() {
                 state.put(self.operator, s, keys.bytes(i), declared.version, value);
@@ -152,12 +169,15 @@ impl Migrations {
 }
 
 fn migrate_with(
-    migrator: &mut Option<Migrator>,
+    (migrator, empty): (&mut Option<Migrator>, &BTreeSet<String>),
     declared: &StateDecl,
     from: u32,
     keys: Blobs,
     values: Blobs,
 ) -> Result<Blobs, GuestError> {
+    if empty.contains(&declared.name) {
+        return Ok(values.iter().map(|_| None).collect());
+    }
     match migrator {
         Some(migrator) => migrator.migrate(&declared.name, from, declared.version, keys, values),
         None => Err(GuestError::Migration {

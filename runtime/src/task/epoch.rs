@@ -2,6 +2,7 @@
 //!
 //! Owns what a header says: made here from the two, and from how far lane and inputs have come. Writes nothing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::inputs::Inputs;
@@ -71,7 +72,8 @@ impl Head {
         let operators = lane.chain.operators.iter().filter_map(|operator| {
             let migrator = operator.migrations().and_then(Migrations::migrator);
             let migrator = migrator.filter(|_| rules().headers_name_migrators);
-            Some(operator_version(&operator.head().id, operator.module()?, migrator))
+            let empty = operator.migrations().map(Migrations::begin_empty);
+            Some(operator_version(&operator.head().id, operator.module()?, migrator, empty))
         });
         Header {
             kind,
@@ -96,14 +98,18 @@ impl Head {
 }
 
 /// What a header says of the module that an operator runs.
-pub(super) fn operator_version(id: &str, module: &ModuleRef, migrator: Option<Digest>) -> OperatorVersion {
-    let states = module.description().states.iter();
-    OperatorVersion {
-        id: id.to_owned(),
-        module: module.digest,
-        migrator,
-        states: states.map(|s| StateVersion { name: s.name.clone(), version: s.version }).collect(),
-    }
+pub(super) fn operator_version(
+    id: &str,
+    module: &ModuleRef,
+    migrator: Option<Digest>,
+    empty: Option<&BTreeSet<String>>,
+) -> OperatorVersion {
+    let states = module.description().states.iter().map(|state| StateVersion {
+        name: state.name.clone(),
+        version: state.version,
+        begins_empty: empty.is_some_and(|empty| empty.contains(&state.name)),
+    });
+    OperatorVersion { id: id.to_owned(), module: module.digest, migrator, states: states.collect() }
 }
 
 /// What a store says that has taken in the epoch of a header which stands at this offset.

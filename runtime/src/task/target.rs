@@ -4,7 +4,7 @@
 //! replaces an older one, so there is nothing to send again after a task has come back. Never tells a task how to get
 //! there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Change {
     /// Position among the plan's operators.
     pub operator: usize,
     pub module: ModuleRef,
+    /// States that begin empty: values of another schema version, which nobody migrates, are thrown away.
+    pub empty: BTreeSet<String>,
 }
 
 impl PartialEq for Change {

@@ -3,6 +3,8 @@
 //! One rule: the job's record names what is decided, and the swap's record what is on trial. [`in_force`] is how the
 //! first follows from the second.
 
+use std::collections::BTreeSet;
+
 use super::super::record::{JobRecord, ModuleId, SwapPhase, SwapRecord};
 use crate::model::{BEFORE_ALL_TIME, Uid};
 use crate::task::target::TimeReset;
@@ -22,6 +24,8 @@ pub struct Aim {
     pub swap: Uid,
     pub operator: String,
     pub module: ModuleId,
+    /// States that begin empty with it.
+    pub empty: BTreeSet<String>,
 }
 
 impl Aims {
@@ -32,10 +36,20 @@ impl Aims {
         let named = job.modules.iter().filter(|(operator, _)| on_trial.is_none_or(|swap| swap.operator != **operator));
         let modules = named.map(|(operator, module)| {
             let by = swap.filter(|swap| swap.operator == *operator && in_force(swap) == Some(module));
-            Aim { swap: by.map_or(job.uid, |swap| swap.swap), operator: operator.clone(), module: module.clone() }
+            Aim {
+                swap: by.map_or(job.uid, |swap| swap.swap),
+                operator: operator.clone(),
+                module: module.clone(),
+                // A way back begins nothing anew.
+                empty: by.filter(|swap| swap.to == *module).map(|swap| swap.empty.clone()).unwrap_or_default(),
+            }
         });
-        let trial =
-            on_trial.map(|swap| Aim { swap: swap.swap, operator: swap.operator.clone(), module: swap.to.clone() });
+        let trial = on_trial.map(|swap| Aim {
+            swap: swap.swap,
+            operator: swap.operator.clone(),
+            module: swap.to.clone(),
+            empty: swap.empty.clone(),
+        });
         let time_reset = job.time_reset.map(|reset| {
             let to = reset.to_ns.unwrap_or(BEFORE_ALL_TIME);
             TimeReset { number: reset.number, to }

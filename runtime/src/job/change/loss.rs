@@ -10,7 +10,7 @@ use crate::wasm::contract::Description;
 /// What may be lost, as the caller names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// States that begin empty beside ones that are dropped.
+    /// States that begin empty beside ones that are dropped, or whose values nobody can migrate.
     pub reset: Vec<String>,
     /// States and timers that the new version no longer declares.
     pub drop: Vec<String>,
@@ -23,6 +23,15 @@ impl Accepted {
         let drop = of(Fate::Orphan).chain(gone_timers(old, new).map(str::to_owned));
         Self { reset: of(Fate::Reset).collect(), drop: drop.collect() }
     }
+}
+
+/// The same states, where those that were named begin empty in place of being stuck.
+pub fn with_resets(mut states: Vec<PlannedState>, accepted: &Accepted) -> Vec<PlannedState> {
+    let is_named = |state: &PlannedState| accepted.reset.contains(&state.state);
+    for state in states.iter_mut().filter(|state| matches!(state.fate, Fate::Stuck(_)) && is_named(state)) {
+        state.fate = Fate::Emptied;
+    }
+    states
 }
 
 fn gone_timers<'a>(old: &'a Description, new: &'a Description) -> impl Iterator<Item = &'a str> {
@@ -46,6 +55,14 @@ pub fn refusals(
     let loses = states.iter().any(|state| state.fate == Fate::Orphan);
     for PlannedState { state, fate, from_version, to_version, .. } in states {
         match fate {
+            Fate::Stuck(why) => {
+                let found = format!("version {from_version} cannot become version {to_version}");
+                refuse(
+                    format!(" state {state}"),
+                    found,
+                    format!("{why}, or say that it begins empty: --reset {state}"),
+                );
+            }
             Fate::Refuse(why) => {
                 let found = format!("version {from_version} cannot become version {to_version}");
                 refuse(format!(" state {state}"), found, why.clone());
@@ -61,7 +78,7 @@ pub fn refusals(
                     .to_owned(),
                 format!("give it the name that it had, or say that it begins empty: --reset {state}"),
             ),
-            Fate::Keep | Fate::Migrate { .. } | Fate::Reset | Fate::Orphan => {}
+            Fate::Keep | Fate::Migrate { .. } | Fate::Reset | Fate::Emptied | Fate::Orphan => {}
         }
     }
     for timer in gone_timers(old, new).filter(|timer| !drops(timer)) {
@@ -89,7 +106,8 @@ fn unknown(
     accepted: &Accepted,
 ) -> Vec<Refusal> {
     let lost = |fate: Fate| states.iter().filter(move |state| state.fate == fate).map(|state| state.state.as_str());
-    let resettable: Vec<&str> = lost(Fate::Reset).collect();
+    let stuck = states.iter().filter(|state| matches!(state.fate, Fate::Stuck(_))).map(|state| state.state.as_str());
+    let resettable: Vec<&str> = lost(Fate::Reset).chain(lost(Fate::Emptied)).chain(stuck).collect();
     let droppable: Vec<&str> = lost(Fate::Orphan).chain(gone_timers(old, new)).collect();
     let mut refusals = Vec::new();
     for (flag, named, known, does) in [
@@ -116,9 +134,9 @@ mod tests {
     use super::*;
 
     fn judge(old: &Description, new: &Description, reset: &[&str], drop: &[&str]) -> Vec<String> {
-        let states = compare_states("count", &old.states, &new.states);
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let accepted = Accepted { reset: names(reset), drop: names(drop) };
+        let states = with_resets(compare_states("count", &old.states, &new.states), &accepted);
         refusals("count", old, new, &states, &accepted).iter().map(|refusal| refusal.place.clone()).collect()
     }
 
@@ -159,5 +177,27 @@ mod tests {
         new.states.clear();
         let found = judge(&old, &new, &[], &["taly"]);
         assert_eq!(found, ["operators[count] state tally", "operators[count] --drop taly"]);
+    }
+
+    #[test]
+    fn a_state_that_nobody_can_migrate_begins_empty_where_it_is_named() {
+        let (old, new) = (description("1", 1, &[], &[]), description("3", 3, &[], &[]));
+        assert_eq!(judge(&old, &new, &[], &[]), ["operators[count] state tally"]);
+        assert!(judge(&old, &new, &["tally"], &[]).is_empty());
+        assert_eq!(
+            judge(&old, &new, &["taly"], &[]),
+            ["operators[count] state tally", "operators[count] --reset taly"],
+            "a slip of the pen resets nothing"
+        );
+        let states = compare_states("count", &old.states, &new.states);
+        let refused = refusals("count", &old, &new, &states, &Accepted::default());
+        assert!(refused[0].remedy.ends_with("say that it begins empty: --reset tally"), "{refused:?}");
+        // What can be migrated is never thrown away.
+        let able = description("2", 2, &[1], &[1]);
+        assert_eq!(judge(&old, &able, &["tally"], &[]), ["operators[count] --reset tally"]);
+        // Values of one version and two types cannot be told apart.
+        let mut changed = description("2", 1, &[], &[]);
+        changed.states[0].fingerprint = "other".to_owned();
+        assert_eq!(judge(&old, &changed, &["tally"], &[])[0], "operators[count] state tally");
     }
 }

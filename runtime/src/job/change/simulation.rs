@@ -579,6 +579,7 @@ impl World {
             from,
             to,
             phase: if self.is_up() { SwapPhase::Preparing } else { SwapPhase::Switching },
+            empty: Default::default(),
             reason: None,
             rollback,
             started_at_ms: self.count_of("server started") as i64,

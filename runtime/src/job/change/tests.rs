@@ -16,6 +16,7 @@ fn swap(phase: SwapPhase) -> SwapRecord {
         from: module("1"),
         to: module("2"),
         phase,
+        empty: Default::default(),
         reason: None,
         rollback: false,
         started_at_ms: 0,

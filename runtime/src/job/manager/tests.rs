@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::super::change::loss::Accepted;
 use super::super::fakes::{self, Actors, DescriptionHost, description, module_bytes};
 use super::super::record::SwapPhase;
@@ -304,6 +306,7 @@ fn record_swap(manager: &Manager, phase: SwapPhase) {
         from: job.modules["count"].clone(),
         to: manager.modules.find("counter@2").unwrap().id,
         phase,
+        empty: Default::default(),
         reason: None,
         rollback: false,
         started_at_ms: 0,
@@ -690,4 +693,28 @@ fn the_plan_of_a_reset_warns_of_what_would_take_event_time_ahead_or_hold_it_back
     let plan = manager.plan_time_reset("single", None).unwrap();
     assert!(!plan.warnings.iter().any(|warning| warning.contains("max_ahead")), "{plan:?}");
     assert!(plan.warnings.iter().any(|warning| warning.contains("idle_after")), "{plan:?}");
+}
+
+#[test]
+fn a_state_that_nobody_migrates_begins_empty_where_the_swap_names_it_and_there_is_no_way_back() {
+    let world = World::new();
+    let manager = world.process();
+    manager.start().unwrap();
+    manager.apply(&spec(), None).unwrap();
+    let refused = swap(&manager, "counter@3").unwrap_err();
+    assert_eq!(refused.kind(), Kind::Invalid);
+    assert!(refused.to_string().contains("--reset tally"), "{refused}");
+    let named = Accepted { reset: vec!["tally".to_owned()], drop: vec![] };
+    let plan = manager.plan_swap("counts", "count", "counter@3", &named).unwrap();
+    assert!(plan.refusals.is_empty() && plan.states[0].fate == plan::Fate::Emptied, "{plan:?}");
+    let swapped = manager.swap("counts", "count", "counter@3", &named).unwrap();
+    assert_eq!(swapped.empty, BTreeSet::from(["tally".to_owned()]));
+    assert_eq!(versions(&world, &manager), ["3"; 4]);
+    let script = world.actors.0.lock().unwrap();
+    assert_eq!(script.emptied, BTreeMap::from_iter((0..4).map(|task| (task, swapped.empty.clone()))));
+    drop(script);
+    let refused = manager.rollback("counts").unwrap_err().to_string();
+    assert!(refused.contains("a swap to it with `--reset tally` begins it empty"), "{refused}");
+    assert_eq!(version(&manager), "3");
+    manager.shutdown();
 }

@@ -29,6 +29,10 @@ pub enum Fate {
     Reset,
     /// Bytes are kept under the old name, and nobody reads them.
     Orphan,
+    /// Values of the old version can be brought to no other: it begins empty, or there is no swap.
+    Stuck(String),
+    /// The same, and the swap has named it: its values are thrown away.
+    Emptied,
     Refuse(String),
 }
 
@@ -224,7 +228,7 @@ fn fate(before: &StateDecl, after: &StateDecl) -> Fate {
     } else if before.reverts_to.contains(&after.version) {
         Fate::Migrate { by_new: false }
     } else {
-        Fate::Refuse(format!(
+        Fate::Stuck(format!(
             "values have version {}, the new module reads {} and cannot migrate them, nor can the old one write that \
              version: declare it in `reads` or `reverts-to`",
             before.version, after.version

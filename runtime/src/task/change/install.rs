@@ -23,7 +23,7 @@ pub(super) fn install(
 ) -> Result<(), Error> {
     let mut now = lane.descriptions();
     now[operator] = Arc::clone(module.description());
-    let migrations = Migrations::new(operator, &module.description().states, ready.migrator);
+    let migrations = Migrations::new(operator, &module.description().states, ready.migrator, ready.empty);
     let chain = &mut lane.chain;
     let before = chain.operators[operator].head();
     let mut transform = Transform::new(&plan.job.name, &before.id, operator, module, migrations);

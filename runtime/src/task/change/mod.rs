@@ -191,6 +191,8 @@ fn trial_of(context: &TaskContext, lane: &mut Lane, change: &Change) -> Result<T
         connected: Transform::connected_outputs(&routes_of(plan, &now, *operator)),
         current: transform.module().clone(),
         migrating: transform.migrations.migrator_module().cloned(),
+        empty: change.empty.clone(),
+        emptying: transform.migrations.begin_empty().clone(),
         next: next.clone(),
         snapshot: lane.state.snapshot().map_err(|e| Unavailable { why: e.to_string(), kind: e.kind() })?,
     })

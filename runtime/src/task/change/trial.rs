@@ -2,7 +2,7 @@
 //!
 //! Owns a snapshot of the state and instances of its own. Writes nothing, whatever it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Kind;
 use crate::model::Blobs;
@@ -15,6 +15,8 @@ use crate::wasm::contract::{Description, Guest, GuestError};
 pub(super) struct Ready {
     pub guest: Box<dyn Guest>,
     pub migrator: Option<Migrator>,
+    /// States of which values of other versions are to be thrown away.
+    pub empty: BTreeSet<String>,
     pub values_tried: u64,
 }
 
@@ -27,6 +29,10 @@ pub(super) struct Trial {
     pub current: ModuleRef,
     /// The module whose migrations have not ended: values of the versions that it reads may be left.
     pub migrating: Option<ModuleRef>,
+    /// States that begin empty with the new version.
+    pub empty: BTreeSet<String>,
+    /// States that began empty with the running one, and of which values of earlier versions may be left.
+    pub emptying: BTreeSet<String>,
     pub next: ModuleRef,
     pub snapshot: Snapshot,
 }
@@ -41,6 +47,7 @@ impl Trial {
             })
         };
         let guest = open(&self.next, &self.connected)?;
+        let empty = self.begin_empty()?;
         let migrator = self.migrator().map_err(|why| Unavailable { why, kind: Kind::Invalid })?;
         let mut migrator = match migrator {
             Some(module) => Some(Migrator::new(module.clone(), open(module, &[])?)),
@@ -48,11 +55,34 @@ impl Trial {
         };
         let mut values_tried = 0;
         if let Some(migrator) = &mut migrator {
-            for state in &self.next.description().states {
+            for state in self.next.description().states.iter().filter(|state| !empty.contains(&state.name)) {
                 values_tried += self.try_state(migrator, &state.name, state.version)?;
             }
         }
-        Ok(Ready { guest, migrator, values_tried })
+        Ok(Ready { guest, migrator, empty, values_tried })
+    }
+
+    /// States of which the new version finds no value of another schema version: those that it was said of, and those
+    /// whose old values are still being thrown away.
+    fn begin_empty(&self) -> Result<BTreeSet<String>, Unavailable> {
+        let version = |module: &ModuleRef, name: &str| {
+            module.description().states.iter().find(|state| state.name == name).map(|state| state.version)
+        };
+        // To a version that reads the given-up values they would come back, and one that reads neither could not tell
+        // them from those of the version before it.
+        let waits =
+            |name: &&String| version(&self.next, name).is_some_and(|next| version(&self.current, name) != Some(next));
+        match self.emptying.iter().find(waits) {
+            None => Ok(self.empty.union(&self.emptying).cloned().collect()),
+            Some(name) => Err(Unavailable {
+                why: format!(
+                    "state {name}: what an earlier swap gave up is still being thrown away, and {} reads another version; \
+                     it is tried again when `migrating` is over",
+                    self.next
+                ),
+                kind: Kind::Retry,
+            }),
+        }
     }
 
     /// The module whose `migrate` turns what may be stored into what the new version reads: the newer
@@ -63,6 +93,7 @@ impl Trial {
             .description()
             .states
             .iter()
+            .filter(|after| !self.empty.contains(&after.name) && !self.emptying.contains(&after.name))
             .flat_map(|after| {
                 let stored = self.stored_versions(&after.name).into_iter();
                 stored.filter(|&from| from != after.version).map(|from| (after.name.as_str(), from, after.version))
@@ -81,7 +112,7 @@ impl Trial {
             ),
             None => format!(
                 "state {name}: neither {} nor {} migrates version {from} to {to}; declare it in `reads` or \
-                 `reverts-to`, or give the state another name to start it empty",
+                 `reverts-to`, or let the state begin empty: --reset {name}",
                 self.next, self.current
             ),
         })

@@ -92,7 +92,9 @@ pub(super) fn build_chain(
             Some(digest) => Some(instantiate_migrator(context, &operator.id, &module, digest)?),
             None => None,
         };
-        let migrations = Migrations::new(index, &module.description().states, migrator);
+        let empty = version.into_iter().flat_map(|version| &version.states).filter(|state| state.begins_empty);
+        let empty = empty.map(|state| state.name.clone());
+        let migrations = Migrations::new(index, &module.description().states, migrator, empty);
         let mut transform = Transform::new(&plan.job.name, &operator.id, index, module, migrations);
         transform.head.reroute(routes_of(plan, &now, index), &keyed);
         operators.push(Operator::Transform(transform));

@@ -68,7 +68,7 @@ fn header_zero(plan: &TaskPlan) -> Header {
         base: None,
         swap: None,
         time_reset: 0,
-        operators: plan.operators.iter().map(|op| operator_version(&op.id, &op.module, None)).collect(),
+        operators: plan.operators.iter().map(|op| operator_version(&op.id, &op.module, None, None)).collect(),
     }
 }
 

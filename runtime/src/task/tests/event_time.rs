@@ -158,7 +158,7 @@ fn timers_that_set_each_other_without_end_hold_the_task_and_do_not_make_it_deaf(
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     let mut second = task();
     wait_for(|| second.status().phase == Phase::Running);
-    let change = Change { swap: Uid([5; 16]), operator: 0, module: good };
+    let change = Change { swap: Uid([5; 16]), operator: 0, module: good, empty: Default::default() };
     second.aim(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
     wait_for(|| second.status().modules.get("count").is_some_and(|module| module.version == "2"));
     bench.send("a", "7", 62_000);

@@ -37,7 +37,7 @@ fn held_then(hiccup: impl Fn(&Bench)) {
     bench.send("a", "1", 1_000);
     bench.send("a", "break", 1_001);
     wait_for(|| task.status().phase == Phase::Held);
-    let change = Change { swap: Uid([5; 16]), operator: 0, module: good };
+    let change = Change { swap: Uid([5; 16]), operator: 0, module: good, empty: Default::default() };
     task.aim(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
     wait_for(|| bench.counts().len() == 2);
     let before = bench.counts().len();
@@ -258,7 +258,7 @@ fn a_version_on_trial_for_ever_does_not_keep_a_task_from_its_records() {
     let next = Counter::module(2);
     bench.modules.insert(next.digest, next.clone());
     let mut task = start(&bench);
-    let change = Change { swap: Uid([5; 16]), operator: 0, module: next };
+    let change = Change { swap: Uid([5; 16]), operator: 0, module: next, empty: Default::default() };
     task.aim(Target { trial: Some(change), ..Target::default() });
     bench.send_all(&[("a", "1"), ("b", "2")]);
     wait_for(|| bench.counts().len() == 2 && task.status().trial.is_some());

@@ -13,7 +13,7 @@ const SWAP: Uid = Uid([5; 16]);
 
 /// On trial first, then decided; why it was turned down, where it was.
 fn swap(session: &mut Session<'_>, module: ModuleRef) -> Result<SwapStatus, String> {
-    let change = Change { swap: SWAP, operator: 0, module };
+    let change = Change { swap: SWAP, operator: 0, module, empty: Default::default() };
     session.context.target.put(Target { trial: Some(change.clone()), ..Target::default() });
     session.turn().unwrap();
     let trial = session.context.status.lock().unwrap().trial.clone().unwrap();
@@ -130,7 +130,7 @@ fn a_session_that_finds_another_version_decided_goes_there_without_being_told_ag
     let bench = bench();
     bench.send_all(&[("a", "5")]);
     let context = bench.context();
-    let change = Change { swap: SWAP, operator: 0, module: Counter::module(2) };
+    let change = Change { swap: SWAP, operator: 0, module: Counter::module(2), empty: Default::default() };
     context.target.put(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
     let mut session = Session::recover(&context).unwrap();
     session.turn().unwrap();
@@ -141,4 +141,97 @@ fn a_session_that_finds_another_version_decided_goes_there_without_being_told_ag
     let epoch = session.committer.head.header.epoch;
     session.turn().unwrap();
     assert_eq!(session.committer.head.header.epoch, epoch, "it is there already");
+}
+
+fn decided(session: &Session<'_>, module: ModuleRef, empty: &[&str]) {
+    let swap = Uid(module.digest.0[..16].try_into().unwrap());
+    let empty = empty.iter().map(|name| (*name).to_owned()).collect();
+    let change = Change { swap, operator: 0, module, empty };
+    session.context.target.put(Target { modules: BTreeMap::from([(0, change)]), ..Target::default() });
+}
+
+/// Of which nothing is known that migrates to it or from it.
+fn third(bench: &mut Bench, hints: bool) -> ModuleRef {
+    let module = Counter::build(3, hints, None);
+    bench.modules.insert(module.digest, module.clone());
+    module
+}
+
+#[test]
+fn a_state_that_nobody_migrates_begins_empty_where_the_swap_says_so_and_not_otherwise() {
+    let mut bench = bench();
+    let module = third(&mut bench, true);
+    bench.send_all(&[("a", "5"), ("b", "7"), ("c", "1")]);
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    settle(&mut session, &bench).unwrap();
+    let refused = swap(&mut session, module.clone()).unwrap_err();
+    assert!(refused.contains("migrates version 1 to 3") && refused.ends_with("--reset tally"), "{refused}");
+    decided(&session, module, &["tally"]);
+    session.turn().unwrap();
+    let states = |session: &Session<'_>| session.committer.head.header.operators[0].states.clone();
+    assert!(states(&session)[0].begins_empty);
+    // Before the sweep has come to it, and again after it.
+    bench.send_all(&[("a", "3")]);
+    settle(&mut session, &bench).unwrap();
+    bench.send_all(&[("b", "2"), ("a", "1")]);
+    settle(&mut session, &bench).unwrap();
+    assert!(!states(&session)[0].begins_empty, "nothing of version 1 is left");
+    drop(session);
+    crate::state::TaskState::wipe(&bench.plan.state_dir).unwrap();
+    bench.send_all(&[("c", "4")]);
+    bench.run().unwrap();
+    let mut third: Vec<_> = lines(&bench).into_iter().filter(|line| line.contains(" v3 ")).collect();
+    third.sort();
+    let begun = |line: &String| line.split(',').take(2).collect::<Vec<_>>().join(",");
+    assert_eq!(third.iter().map(begun).collect::<Vec<_>>(), ["a v3 1,3", "a v3 2,4", "b v3 1,2", "c v3 1,4"]);
+}
+
+#[test]
+fn what_is_thrown_away_stays_so_over_a_death_and_a_version_that_follows_at_once() {
+    let mut bench = bench();
+    let (module, mended) = (third(&mut bench, true), third(&mut bench, false));
+    bench.send_all(&[("a", "5"), ("b", "7"), ("c", "1")]);
+    bench.run().unwrap();
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    decided(&session, module, &["tally"]);
+    session.turn().unwrap();
+    drop(session);
+    // Nothing was swept: the next one knows it from the header.
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    assert!(session.committer.head.header.operators[0].states[0].begins_empty);
+    decided(&session, mended, &[]);
+    session.turn().unwrap();
+    assert!(session.committer.head.header.operators[0].states[0].begins_empty, "it reads the same version");
+    bench.send_all(&[("b", "2")]);
+    settle(&mut session, &bench).unwrap();
+    assert!(lines(&bench).iter().any(|line| line.starts_with("b v3 1,2")), "{:?}", lines(&bench));
+    assert!(!session.committer.head.header.operators[0].states[0].begins_empty);
+}
+
+#[test]
+fn a_version_that_reads_what_is_being_thrown_away_waits_until_it_is_gone() {
+    let mut bench = bench();
+    let module = third(&mut bench, true);
+    bench.send_all(&[("a", "5"), ("b", "7"), ("c", "1")]);
+    let context = bench.context();
+    let mut session = Session::recover(&context).unwrap();
+    settle(&mut session, &bench).unwrap();
+    decided(&session, module, &["tally"]);
+    session.turn().unwrap();
+    decided(&session, Counter::module(1), &["tally"]);
+    session.turn().unwrap();
+    let trial = session.context.status.lock().unwrap().trial.clone().unwrap();
+    let TrialOutcome::Failed { why, kind } = trial.outcome else { panic!("{trial:?}") };
+    assert!(kind == crate::error::Kind::Retry && why.contains("still being thrown away"), "{why}");
+    settle(&mut session, &bench).unwrap();
+    bench.clock.advance(std::time::Duration::from_secs(2));
+    session.turn().unwrap();
+    bench.send_all(&[("a", "1"), ("b", "1")]);
+    settle(&mut session, &bench).unwrap();
+    let mut last: Vec<_> = lines(&bench).into_iter().rev().take(2).collect();
+    last.sort();
+    assert_eq!(last, ["a v1 1,1", "b v1 1,1"]);
 }

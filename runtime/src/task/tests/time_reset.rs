@@ -122,7 +122,7 @@ fn a_reset_and_a_swap_that_come_at_once_both_come_through() {
     let module = Counter::module(2);
     bench.modules.insert(module.digest, module.clone());
     let context = bench.context();
-    let change = Change { swap: Uid([5; 16]), operator: 0, module };
+    let change = Change { swap: Uid([5; 16]), operator: 0, module, empty: Default::default() };
     context.target.put(Target {
         modules: BTreeMap::from([(0, change)]),
         time_reset: Some(TimeReset { number: 1, to: BEFORE_ALL_TIME }),

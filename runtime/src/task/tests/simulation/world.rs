@@ -283,7 +283,7 @@ impl<'a> World<'a> {
     /// The target of one process is another version, on trial or decided.
     fn swap(&mut self, which: usize) -> Result<(), String> {
         let module = Ledger::module(1 + self.dice.roll(2) as u32, self.hints);
-        let change = Change { swap: Uid::random(), operator: 0, module };
+        let change = Change { swap: Uid::random(), operator: 0, module, empty: Default::default() };
         let decided = self.dice.roll(4) > 0;
         let target = Target {
             trial: (!decided).then(|| change.clone()),
@@ -430,7 +430,12 @@ impl<'a> World<'a> {
         self.processes[main].paused = false;
         if self.verbs.contains(&"break") {
             // Where version 1 runs it holds the task at such a record.
-            let change = Change { swap: Uid::random(), operator: 0, module: Ledger::module(2, self.hints) };
+            let change = Change {
+                swap: Uid::random(),
+                operator: 0,
+                module: Ledger::module(2, self.hints),
+                empty: Default::default(),
+            };
             let modules = [(0, change)].into_iter().collect();
             let target = Target { trial: None, modules, ..self.processes[main].context.target.get() };
             self.aim(main, target);
