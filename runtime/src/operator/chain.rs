@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Error;
-use super::bad_record::BadRecord;
+use super::dead_letter::BadRecord;
 use super::flow::{Keys, Lineage};
 use super::kind::Operator;
 use super::outlet::{Outgoing, Outlet, Route};

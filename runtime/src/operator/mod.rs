@@ -5,9 +5,9 @@
 //! and commits. Read [`chain`] first, then [`kind`] (what every operator is) and
 //! [`transform`] (one that is a module).
 
-pub mod bad_record;
 mod call;
 pub mod chain;
+pub mod dead_letter;
 mod flow;
 pub mod head;
 pub mod kind;

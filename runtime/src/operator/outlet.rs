@@ -3,7 +3,7 @@
 //! Owns both, and the bad records. An answer is checked against all places it would reach before any
 //! of it is taken, so that a record's effects are all or none.
 
-use super::bad_record::BadRecords;
+use super::dead_letter::BadRecords;
 use super::flow::{Flow, Keys, Lineage};
 use super::sink::{Refused, Sink};
 use crate::codec::Partitioner;

@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use super::Error;
-use super::bad_record::BadRecord;
 use super::call::CallBuilder;
+use super::dead_letter::BadRecord;
 use super::flow::{Flow, Keys, Lineage};
 use super::head::Head;
 use super::migration::Migrations;

@@ -9,7 +9,7 @@ use crate::codec::{Partitioner, SourceCodec};
 use crate::error::Kind;
 use crate::log::{TopicInfo, TopicRules};
 use crate::model::{Digest, NextOffset, PartitionId, TaskId, TopicId, Uid, names};
-pub use crate::operator::bad_record::{BadRecordPolicies, BadRecordPolicy, CODES_OF_OPERATORS, LETTER_BYTES_MIN};
+pub use crate::operator::dead_letter::{BadRecordPolicies, BadRecordPolicy, CODES_OF_OPERATORS, LETTER_BYTES_MIN};
 pub use crate::operator::sink::SinkTimestamp;
 pub use crate::operator::{ModuleRef, Parameter, Secret};
 use crate::watermark::WatermarkSettings;
