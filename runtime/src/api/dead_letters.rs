@@ -1,4 +1,4 @@
-//! The service of dead letters: reads the job's dead-letter topic, whose format is `operator`'s.
+//! The service of dead letters: reads the job's dead-letter topic, with the reader of `operator::dead_letter::format`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::job::manager::Manager;
 use crate::log::read::{Goes, read_to};
 use crate::log::{Error, Isolation, Log};
 use crate::model::PartitionBatch;
+use crate::operator::dead_letter::format;
 
 const DEFAULT_LIMIT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
@@ -116,26 +117,23 @@ fn scan(
     .map(drop)
 }
 
-/// Headers of ours are text; what is missing or malformed stays empty, the raw headers show it.
+/// What of it cannot be read stays empty, also where it is no dead letter: the raw headers show it.
 fn letter(batch: &PartitionBatch, i: usize) -> DeadLetter {
-    let header = |name: &str| {
-        let found = batch.headers.of(i).find(|(found, _)| *found == name.as_bytes()).and_then(|(_, value)| value);
-        found.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
-    };
-    let input = header("forebay.input");
+    let letter = format::decode(batch, i).unwrap_or_default();
+    let text = |found: Option<&str>| found.unwrap_or_default().to_owned();
     DeadLetter {
         partition: batch.partition,
         offset: batch.offsets[i],
         timestamp_ms: batch.timestamps_ms[i],
-        code: header("forebay.code"),
-        reason: header("forebay.message"),
-        operator: header("forebay.operator"),
-        input: if input.is_empty() { header("forebay.timer") } else { input },
-        source_topic: header("forebay.topic"),
-        source_partition: header("forebay.partition").parse().unwrap_or(-1),
-        source_offset: header("forebay.offset").parse().unwrap_or(-1),
-        module_digest: header("forebay.module"),
-        job_uid: header("forebay.job-uid"),
+        code: text(letter.code),
+        reason: text(letter.message),
+        operator: text(letter.operator),
+        input: text(letter.input.or(letter.timer)),
+        source_topic: text(letter.topic),
+        source_partition: letter.partition.unwrap_or(-1),
+        source_offset: letter.offset.unwrap_or(-1),
+        module_digest: letter.module.map_or_else(String::new, |module| module.to_string()),
+        job_uid: letter.job_uid.map_or_else(String::new, |uid| uid.to_string()),
         key: batch.keys.get(i).map(<[u8]>::to_vec),
         value: batch.values.get(i).map(<[u8]>::to_vec),
         headers: topics::headers(batch, i),

@@ -234,7 +234,9 @@ async fn a_list_of_dead_letters_says_how_many_it_leaves_out() {
     let dir = tempfile::tempdir().unwrap();
     let (mut served, _) = serve_copy(dir.path()).await;
     let letter = |code: &str| Record {
-        headers: vec![Header { name: "forebay.code".into(), value: Some(code.into()) }],
+        headers: [("forebay.format", "1"), ("forebay.code", code)]
+            .map(|(name, value)| Header { name: name.into(), value: Some(value.into()) })
+            .into(),
         ..record(1)
     };
     let records = [vec![letter("trap"); 5], vec![letter("oversized"); 3]].concat();

@@ -1,12 +1,14 @@
 //! The dead letter: how a record that could not be processed stands in its topic. Described in
-//! `docs/formats/dead-letter.md`.
+//! `docs/formats/dead-letter.md`, written and read here and nowhere else in the runtime.
 //!
 //! A dead letter is the failing operator's own input with where it came from and why it failed. It always fits its topic,
 //! whatever became of that: bytes are cut and marked, and a key is made where the topic needs one; for a letter that the
 //! topic refuses would stop its job.
+//!
+//! Read [`Encoder::encode`] first, then [`decode`], which takes any record: the topic is the user's.
 
 use crate::log::{TopicRules, header_bytes};
-use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, Headers, PartitionBatch, Uid};
+use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, Headers, PartitionBatch, PartitionId, Uid};
 use crate::operator::flow::Lineage;
 
 /// Version of the dead letter's format, in its header `forebay.format`.
@@ -14,6 +16,34 @@ pub const FORMAT: &str = "1";
 
 /// A topic that takes records of this size takes every letter with its whole cause; a plan asks for that.
 pub const LETTER_BYTES_MIN: u32 = 8_192;
+
+/// The names of the headers that say where a letter comes from and why it failed: its facts.
+mod fact {
+    pub const FORMAT: &str = "forebay.format";
+    pub const JOB: &str = "forebay.job";
+    pub const JOB_UID: &str = "forebay.job-uid";
+    pub const OPERATOR: &str = "forebay.operator";
+    pub const INPUT: &str = "forebay.input";
+    pub const TIMER: &str = "forebay.timer";
+    pub const CODE: &str = "forebay.code";
+    pub const MESSAGE: &str = "forebay.message";
+    pub const EMISSION: &str = "forebay.emission";
+    pub const SOURCE: &str = "forebay.source";
+    pub const TOPIC: &str = "forebay.topic";
+    pub const PARTITION: &str = "forebay.partition";
+    pub const OFFSET: &str = "forebay.offset";
+    pub const EVENT_TIME: &str = "forebay.event-time";
+    pub const MODULE: &str = "forebay.module";
+    pub const WATERMARK: &str = "forebay.watermark";
+    pub const CUT: &str = "forebay.cut";
+
+    /// As they stand in a letter, the most important first; one of input and timer. A letter's own headers end where
+    /// this order does: behind them stand those of the record, which may have been a dead letter itself.
+    pub const ORDER: [&str; 17] = [
+        FORMAT, JOB, JOB_UID, OPERATOR, INPUT, TIMER, CODE, MESSAGE, EMISSION, SOURCE, TOPIC, PARTITION, OFFSET,
+        EVENT_TIME, MODULE, WATERMARK, CUT,
+    ];
+}
 
 const MAX_MESSAGE_BYTES: usize = 1_024;
 const MAX_KEY_BYTES: usize = 4_096;
@@ -89,8 +119,8 @@ impl Encoder {
         let room = self.max_record_bytes.saturating_sub(used);
         let value = bad.value.map(|value| shorten(value, room, "value", &mut cut));
         let cut = cut.join(",");
-        if !cut.is_empty() && header_bytes(b"forebay.cut", Some(cut.as_bytes())) <= self.max_record_bytes / 8 {
-            headers.push(("forebay.cut", cut));
+        if !cut.is_empty() && header_bytes(fact::CUT.as_bytes(), Some(cut.as_bytes())) <= self.max_record_bytes / 8 {
+            headers.push((fact::CUT, cut));
         }
         let ours = headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
         letters.push_with_headers(-1, -1, key, value, ours.chain(kept_headers));
@@ -106,7 +136,7 @@ impl Encoder {
         if excess == 0 {
             return;
         }
-        if let Some((_, message)) = facts.iter_mut().find(|(name, _)| *name == "forebay.message") {
+        if let Some((_, message)) = facts.iter_mut().find(|(name, _)| *name == fact::MESSAGE) {
             cut.push(format!("message={}", message.len()));
             let kept = message.floor_char_boundary(message.len().saturating_sub(excess));
             message.truncate(kept);
@@ -121,29 +151,29 @@ impl Encoder {
     /// Coordinates and cause, the most important first.
     fn facts(&self, bad: &BadRecord<'_>) -> Vec<(&'static str, String)> {
         let mut facts = vec![
-            ("forebay.format", FORMAT.to_owned()),
-            ("forebay.job", self.job.clone()),
-            ("forebay.job-uid", self.uid.to_string()),
-            ("forebay.operator", bad.operator.to_owned()),
-            (if bad.is_timer { "forebay.timer" } else { "forebay.input" }, bad.input.to_owned()),
-            ("forebay.code", bad.code.to_owned()),
-            ("forebay.message", shorten_text(bad.message).to_owned()),
-            ("forebay.emission", bad.lineage.emission.to_string()),
+            (fact::FORMAT, FORMAT.to_owned()),
+            (fact::JOB, self.job.clone()),
+            (fact::JOB_UID, self.uid.to_string()),
+            (fact::OPERATOR, bad.operator.to_owned()),
+            (if bad.is_timer { fact::TIMER } else { fact::INPUT }, bad.input.to_owned()),
+            (fact::CODE, bad.code.to_owned()),
+            (fact::MESSAGE, shorten_text(bad.message).to_owned()),
+            (fact::EMISSION, bad.lineage.emission.to_string()),
         ];
         if let Some(source) = bad.source {
-            facts.push(("forebay.source", source.to_owned()));
-            facts.push(("forebay.topic", bad.topic.unwrap_or_default().to_owned()));
-            facts.push(("forebay.partition", bad.lineage.partition.to_string()));
-            facts.push(("forebay.offset", bad.lineage.offset.to_string()));
+            facts.push((fact::SOURCE, source.to_owned()));
+            facts.push((fact::TOPIC, bad.topic.unwrap_or_default().to_owned()));
+            facts.push((fact::PARTITION, bad.lineage.partition.to_string()));
+            facts.push((fact::OFFSET, bad.lineage.offset.to_string()));
         }
         if let Some(time) = bad.event_time {
-            facts.push(("forebay.event-time", time.to_string()));
+            facts.push((fact::EVENT_TIME, time.to_string()));
         }
         if let Some(module) = bad.module {
-            facts.push(("forebay.module", module.to_string()));
+            facts.push((fact::MODULE, module.to_string()));
         }
         if bad.watermark != BEFORE_ALL_TIME {
-            facts.push(("forebay.watermark", bad.watermark.to_string()));
+            facts.push((fact::WATERMARK, bad.watermark.to_string()));
         }
         facts
     }
@@ -164,6 +194,70 @@ impl Encoder {
         *used += bytes;
         headers
     }
+}
+
+/// A dead letter as it was read. A field per header; none where the header is missing (a small topic took less, or it
+/// does not apply) or is not what is written there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Letter<'a> {
+    pub job: Option<&'a str>,
+    pub job_uid: Option<Uid>,
+    pub operator: Option<&'a str>,
+    pub input: Option<&'a str>,
+    pub timer: Option<&'a str>,
+    pub code: Option<&'a str>,
+    pub message: Option<&'a str>,
+    pub emission: Option<u64>,
+    pub source: Option<&'a str>,
+    pub topic: Option<&'a str>,
+    pub partition: Option<PartitionId>,
+    pub offset: Option<i64>,
+    pub event_time: Option<EventTime>,
+    pub module: Option<Digest>,
+    pub watermark: Option<EventTime>,
+    pub cut: Option<&'a str>,
+}
+
+/// Reads what [`Encoder::encode`] writes; its key and value are those of the record. None where it is no dead letter, or
+/// one of another version.
+pub fn decode(records: &PartitionBatch, i: usize) -> Option<Letter<'_>> {
+    let mut facts = own_headers(records, i);
+    if facts.next() != Some((fact::FORMAT, Some(FORMAT))) {
+        return None;
+    }
+    let mut letter = Letter::default();
+    for (name, value) in facts {
+        let Some(text) = value else { continue };
+        match name {
+            fact::JOB => letter.job = Some(text),
+            fact::JOB_UID => letter.job_uid = Uid::parse(text),
+            fact::OPERATOR => letter.operator = Some(text),
+            fact::INPUT => letter.input = Some(text),
+            fact::TIMER => letter.timer = Some(text),
+            fact::CODE => letter.code = Some(text),
+            fact::MESSAGE => letter.message = Some(text),
+            fact::EMISSION => letter.emission = text.parse().ok(),
+            fact::SOURCE => letter.source = Some(text),
+            fact::TOPIC => letter.topic = Some(text),
+            fact::PARTITION => letter.partition = text.parse().ok(),
+            fact::OFFSET => letter.offset = text.parse().ok(),
+            fact::EVENT_TIME => letter.event_time = text.parse().ok(),
+            fact::MODULE => letter.module = Digest::parse(text),
+            fact::WATERMARK => letter.watermark = text.parse().ok(),
+            fact::CUT => letter.cut = Some(text),
+            _ => {}
+        }
+    }
+    Some(letter)
+}
+
+/// The headers that are the letter's own, as far as they are text.
+fn own_headers(records: &PartitionBatch, i: usize) -> impl Iterator<Item = (&'static str, Option<&str>)> {
+    let mut left = fact::ORDER.iter();
+    records.headers.of(i).map_while(move |(name, value)| {
+        let name = left.find(|fact| fact.as_bytes() == name)?;
+        Some((*name, value.and_then(|value| std::str::from_utf8(value).ok())))
+    })
 }
 
 /// Room for the header that says what was cut: its name, and at most five lengths.
@@ -195,6 +289,8 @@ fn shorten_text(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::log::TimestampBounds;
 
@@ -306,5 +402,163 @@ mod tests {
         let letters = encoded(&encoder(1 << 20, true), &BadRecord { key: None, ..bad(b"v", "why", &headers) });
         assert_eq!(letters.keys.get(0), Some(&b"orders/3@4711"[..]));
         assert_eq!(header(&letters, "forebay.cut").as_deref(), Some("key=null"));
+    }
+
+    /// A letter with every header that a record's may have, and those of the record behind them.
+    fn whole(headers: &Headers) -> BadRecord<'_> {
+        BadRecord { module: Some(Digest([255; 32])), ..bad(b"payload", "it trapped", headers) }
+    }
+
+    fn trace() -> Headers {
+        let mut headers = Headers::default();
+        headers.push(b"trace", Some(b"abc"));
+        headers.push(b"empty", None);
+        headers.end_record(0);
+        headers
+    }
+
+    #[test]
+    fn a_letter_is_read_as_it_was_written() {
+        let headers = trace();
+        let letters = encoded(&encoder(1 << 20, false), &whole(&headers));
+        let expected = Letter {
+            job: Some("job"),
+            job_uid: Some(Uid([7; 16])),
+            operator: Some("enrich"),
+            input: Some("orders"),
+            code: Some("trap"),
+            message: Some("it trapped"),
+            emission: Some(0),
+            source: Some("orders"),
+            topic: Some("orders"),
+            partition: Some(3),
+            offset: Some(4_711),
+            event_time: Some(5),
+            module: Some(Digest([255; 32])),
+            watermark: Some(4),
+            ..Letter::default()
+        };
+        assert_eq!(decode(&letters, 0), Some(expected));
+    }
+
+    #[test]
+    fn a_letter_of_a_letter_says_why_it_failed_itself() {
+        let headers = trace();
+        let inner = encoded(&encoder(1 << 20, false), &whole(&headers));
+        let undecodable = BadRecord {
+            operator: "letters",
+            topic: Some("job.dead-letters"),
+            headers: (&inner.headers, 0),
+            event_time: None,
+            watermark: BEFORE_ALL_TIME,
+            code: "malformed-json",
+            ..bad(b"payload", "it is no JSON", &headers)
+        };
+        let letters = encoded(&encoder(1 << 20, false), &undecodable);
+        assert!(header(&letters, "forebay.module").is_some(), "of the letter in it");
+        let outer = decode(&letters, 0).unwrap();
+        assert_eq!((outer.operator, outer.code), (Some("letters"), Some("malformed-json")));
+        assert_eq!((outer.module, outer.event_time, outer.watermark), (None, None, None));
+    }
+
+    #[test]
+    fn a_record_that_is_no_letter_of_this_version_is_not_read_as_one() {
+        let headers = |names: &[(&str, &str)]| {
+            let mut batch = PartitionBatch::new("dlq", 0);
+            let headers = names.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes())));
+            batch.push_with_headers(0, 0, None, None, headers);
+            decode(&batch, 0).map(|letter| letter.code.map(str::to_owned))
+        };
+        assert_eq!(headers(&[]), None);
+        assert_eq!(headers(&[("forebay.code", "trap"), ("forebay.format", "1")]), None);
+        assert_eq!(headers(&[("forebay.format", "2"), ("forebay.code", "trap")]), None);
+        assert_eq!(headers(&[("forebay.format", "1"), ("forebay.code", "trap")]), Some(Some("trap".to_owned())));
+        assert_eq!(headers(&[("forebay.format", "1"), ("x", ""), ("forebay.code", "trap")]), Some(None));
+    }
+
+    /// As lines: key, value, headers in their order.
+    fn shown(letters: &PartitionBatch) -> String {
+        let text = |bytes: Option<&[u8]>| bytes.map_or("null".to_owned(), |bytes| bytes.escape_ascii().to_string());
+        let fields = [("key", letters.keys.get(0)), ("value", letters.values.get(0))];
+        let headers = letters.headers.of(0).map(|(name, value)| (std::str::from_utf8(name).unwrap(), value));
+        fields.into_iter().chain(headers).map(|(name, value)| format!("{name}: {}\n", text(value))).collect()
+    }
+
+    #[test]
+    fn letters_are_written_as_the_golden_file_has_them() {
+        let headers = trace();
+        let none = Headers::default();
+        let timer = BadRecord {
+            input: "later",
+            is_timer: true,
+            source: None,
+            topic: None,
+            value: None,
+            event_time: None,
+            lineage: Lineage::timer(9).emitted(2),
+            watermark: BEFORE_ALL_TIME,
+            ..bad(b"", "too late", &none)
+        };
+        let (long, message) = ([b'x'; 3_000], "m".repeat(3_000));
+        let cut = BadRecord { key: None, ..bad(&long, &message, &headers) };
+        let letters = [
+            encoded(&encoder(1 << 20, false), &whole(&headers)),
+            encoded(&encoder(1 << 20, false), &timer),
+            encoded(&encoder(1_500, true), &cut),
+        ];
+        let golden: Vec<String> = letters.iter().map(shown).collect();
+        crate::golden::check("operator/dead_letter/golden/letter-v1.txt", golden.join("\n").as_bytes());
+    }
+
+    proptest! {
+        /// Whatever the topic takes: what is left of a letter is true, and what is not there was cut.
+        #[test]
+        fn any_letter_fits_and_is_read_as_it_was_written(
+            texts in proptest::array::uniform6(".{0,80}"),
+            (key, value) in (any::<Option<Vec<u8>>>(), any::<Option<Vec<u8>>>()),
+            numbers in any::<(i32, i64, u64)>(),
+            times in any::<(Option<i64>, i64)>(),
+            module in any::<Option<[u8; 32]>>(),
+            own in proptest::collection::vec(("(forebay\\.(code|module|cut|format)|.{0,9})", any::<Option<Vec<u8>>>()), 0..4),
+            limit in prop_oneof![0..3_000_u32, Just(1 << 20)],
+            needs_key in any::<bool>(),
+        ) {
+            let [operator, input, source, topic, code, message] = &texts;
+            let mut headers = Headers::default();
+            own.iter().for_each(|(name, value)| headers.push(name.as_bytes(), value.as_deref()));
+            headers.end_record(0);
+            let (partition, offset, emission) = numbers;
+            let bad = BadRecord {
+                operator, input, is_timer: false, source: Some(source), topic: Some(topic), key: key.as_deref(),
+                value: value.as_deref(), headers: (&headers, 0), event_time: times.0,
+                lineage: Lineage { emission, ..Lineage::source_record(0, partition, offset) },
+                module: module.map(Digest), watermark: times.1, code, message,
+            };
+            let letters = encoded(&encoder(limit, needs_key), &bad);
+            prop_assert!(crate::log::record_bytes(&letters, 0) <= limit as usize);
+            let Some(letter) = decode(&letters, 0) else {
+                prop_assert!(limit < 200);
+                return Ok(());
+            };
+            let is_whole = limit == 1 << 20;
+            prop_assert!(is_whole.then_some(code.as_str()).is_none_or(|code| letter.code == Some(code)));
+            prop_assert!(letter.code.is_none_or(|found| found == code));
+            prop_assert!(letter.message.is_none_or(|found| message.starts_with(found)));
+            prop_assert!(letter.offset.is_none_or(|found| found == offset));
+            prop_assert!(!is_whole || (letter.partition, letter.emission) == (Some(partition), Some(emission)));
+            // A topic that takes less has no room to say what was cut.
+            prop_assert!(limit < 8 * CUT_BYTES as u32 || letter.cut.is_some() || letters.values.get(0) == value.as_deref());
+        }
+
+        #[test]
+        fn any_headers_are_read_without_a_panic(
+            headers in proptest::collection::vec((0..fact::ORDER.len(), any::<Option<Vec<u8>>>()), 0..12),
+        ) {
+            let mut batch = PartitionBatch::new("dlq", 0);
+            let headers = headers.iter().map(|(name, value)| (fact::ORDER[*name].as_bytes(), value.as_deref()));
+            let format = (fact::FORMAT.as_bytes(), Some(FORMAT.as_bytes()));
+            batch.push_with_headers(0, 0, None, None, std::iter::once(format).chain(headers));
+            prop_assert!(decode(&batch, 0).is_some());
+        }
     }
 }
