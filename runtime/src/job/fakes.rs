@@ -154,6 +154,10 @@ pub struct Script {
     pub watermark: Option<EventTime>,
     /// Traps that every task has had since it was started.
     pub traps: u64,
+    /// How often every task has committed, and where it takes its changelog to end.
+    pub commits: Option<(u64, i64)>,
+    /// Tasks that were told to look whether they still own themselves, in the order in which they heard it.
+    pub doubted: Vec<u32>,
 }
 
 #[derive(Clone, Default)]
@@ -218,6 +222,13 @@ impl Actor {
                 return;
             }
             self.status.lock().unwrap().traps = self.script.lock().unwrap().traps;
+            if let Some((commits, end)) = self.script.lock().unwrap().commits {
+                let mut status = self.status.lock().unwrap();
+                (status.commits, status.changelog_end) = (commits, Some(end));
+            }
+            if self.target.take_doubt() {
+                self.script.lock().unwrap().doubted.push(self.plan.task.number);
+            }
             if let Some(reset) = target.time_reset {
                 self.reset_time(reset);
             }

@@ -194,6 +194,17 @@ impl Manager {
         Ok(plan)
     }
 
+    /// What tasks say that were taken over by another server, each with its job.
+    pub fn fenced(&self) -> Vec<String> {
+        let jobs = self.running_jobs();
+        let of_job = |(name, job): (&String, &Arc<RunningJob>)| {
+            let fenced =
+                job.tasks().into_iter().filter(|task| task.down && task.status.error_kind == Some(Kind::Fenced));
+            fenced.map(|task| format!("job {name}: {}", task.status.error.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        jobs.iter().flat_map(of_job).collect()
+    }
+
     pub fn get(&self, name: &str) -> Result<JobView, Error> {
         let view = self.store.view();
         let (revision, job) = view.job(name).ok_or_else(|| Error::UnknownJob(name.to_owned()))?;

@@ -18,7 +18,7 @@ use super::spec::JobSpec;
 use super::store::Revision;
 use crate::env::Clock;
 use crate::log::TopicRules;
-use crate::model::{Digest, NextOffset, TaskId, Uid};
+use crate::model::{Digest, NextOffset, PartitionId, TaskId, Uid};
 use crate::task::handle::{Phase, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleRef, ModuleSource, TaskPlan};
 use crate::task::target::{Change, Target};
@@ -75,6 +75,16 @@ pub struct TaskView {
     pub down: bool,
     /// Its thread has ended.
     pub ended: bool,
+}
+
+/// A task that goes on, and where its changelog is as it knows it.
+pub struct Owned {
+    pub number: u32,
+    pub topic: String,
+    pub partition: PartitionId,
+    pub end: i64,
+    /// Of this life of the task.
+    pub commits: u64,
 }
 
 impl TaskView {
@@ -198,6 +208,23 @@ impl RunningJob {
             }
         }
         positions
+    }
+
+    /// The tasks that are up and have committed.
+    pub fn owned(&self) -> Vec<Owned> {
+        let owned = |task: &RunningTask| {
+            let status = task.handle.status();
+            let end = status.changelog_end.filter(|_| status.phase == Phase::Running)?;
+            let TaskPlan { task: id, changelog, .. } = &task.plan;
+            let (topic, partition, commits) = (changelog.name.clone(), id.changelog_partition(), status.commits);
+            Some(Owned { number: id.number, topic, partition, end, commits })
+        };
+        self.lock().iter().filter_map(owned).collect()
+    }
+
+    /// Has a task look whether it still owns itself.
+    pub fn doubt(&self, number: u32) {
+        self.lock().iter().filter(|task| task.plan.task.number == number).for_each(|task| task.handle.doubt());
     }
 
     pub fn tasks(&self) -> Vec<TaskView> {

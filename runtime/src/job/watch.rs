@@ -1,9 +1,10 @@
 //! What is done now and then for every job and has to wait for the log, on a thread of its own: a slow cluster must not
 //! keep the supervisor from its tasks.
 //!
-//! Mirrors positions to consumer groups, and watches the partition counts of sources and what sinks take. Read [`Manager::watch`] first.
+//! Mirrors positions to consumer groups, and watches the partition counts of sources, what sinks take, and whether somebody
+//! else commits for a task that has nothing to commit itself. Read [`Manager::watch`] first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,12 +13,18 @@ use super::error::Error;
 use super::manager::{Manager, exclusive};
 use super::mirror::{Mirror, Shown};
 use super::running::RunningJob;
-use crate::log::{TimestampBounds, TopicInfo, TopicRules};
+use crate::log::{Isolation, TimestampBounds, TopicInfo, TopicRules};
+use crate::model::Uid;
 
 const EVERY: Duration = Duration::from_secs(1);
 const TOPICS_EVERY: Duration = Duration::from_secs(10);
+/// A task that rests learns within two of these that it was fenced.
+const OWNERS_EVERY: Duration = Duration::from_secs(30);
 /// The end of the process waits at least so long for the last positions to be shown.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Per job and task how often it had committed.
+type Commits = BTreeMap<(Uid, u32), u64>;
 
 /// The thread, as long as it runs.
 #[derive(Default)]
@@ -60,6 +67,7 @@ impl Manager {
     fn watch(self: &Arc<Self>, asked_to_stop: &Receiver<()>) {
         let (mut mirror, mut shown) = (Mirror::default(), Vec::new());
         let mut topics_at = self.clock.elapsed();
+        let (mut owners_at, mut commits) = (topics_at, Commits::new());
         loop {
             let goes_on = matches!(asked_to_stop.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout));
             self.mirror_all(&mut mirror, &mut shown);
@@ -70,6 +78,10 @@ impl Manager {
             if now.saturating_sub(topics_at) >= TOPICS_EVERY {
                 topics_at = now;
                 self.watch_topics();
+            }
+            if now.saturating_sub(owners_at) >= OWNERS_EVERY {
+                owners_at = now;
+                self.watch_owners(&mut commits);
             }
         }
     }
@@ -88,6 +100,28 @@ impl Manager {
             goes_on
         });
         mirror.keep(|uid| shown.iter().any(|job| job.uid == uid));
+    }
+
+    /// A task that rests asks nobody for anything, and so does not learn that another server has taken it over. Whoever
+    /// does writes to its changelog. `commits` is of the last look: a task that has committed since knows by that.
+    pub(super) fn watch_owners(&self, commits: &mut Commits) {
+        let mut now = Commits::new();
+        for job in self.running_jobs().into_values() {
+            for task in job.owned() {
+                let this = (job.uid, task.number);
+                now.insert(this, task.commits);
+                if commits.get(&this) != Some(&task.commits) {
+                    continue;
+                }
+                match self.log.end_offset(&task.topic, task.partition, Isolation::ReadCommitted) {
+                    Ok(end) if end > task.end => job.doubt(task.number),
+                    Ok(_) => {}
+                    // The others would wait as long.
+                    Err(error) => return tracing::debug!("watch who owns tasks: {error}"),
+                }
+            }
+        }
+        *commits = now;
     }
 
     /// New partitions of a source are read by tasks that start again. Where the tasks do not divide them the job stops

@@ -35,6 +35,8 @@ pub(super) struct OpenEpoch {
     pub writing: bool,
     pub emitted: u64,
     pub late: u64,
+    /// Records of the changelog that its delta takes.
+    pub chunks: usize,
     /// The reset of event time that it makes.
     pub time_reset: Option<u64>,
     /// The swap that brought the version which runs from this epoch on.

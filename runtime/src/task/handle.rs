@@ -53,6 +53,9 @@ pub struct TaskStatus {
     pub late: u64,
     pub traps: u64,
     pub commits: u64,
+    /// Where its changelog ends as long as nobody else commits for the task.
+    #[serde(skip)]
+    pub changelog_end: Option<i64>,
     /// Records read in the epoch that is open now (not yet committed).
     pub open_records: u64,
     /// Records between the committed positions and the ends of the inputs.
@@ -156,6 +159,7 @@ impl Default for TaskStatus {
             late: 0,
             traps: 0,
             commits: 0,
+            changelog_end: None,
             open_records: 0,
             lag: 0,
             freshness_ns: None,
@@ -193,6 +197,11 @@ impl TaskHandle {
     /// recovery; the same one again changes nothing.
     pub fn aim(&self, target: Target) {
         self.target.put(target);
+    }
+
+    /// Has it look whether it still owns the task: its changelog has grown without it.
+    pub fn doubt(&self) {
+        self.target.doubt();
     }
 
     /// Tells it to commit what is open and to end; `join` waits for that.

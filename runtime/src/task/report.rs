@@ -113,6 +113,9 @@ impl<'a> Report<'a> {
             status.commits += 1;
             status.open_records = 0;
             status.freshness_ns = freshness.or(status.freshness_ns);
+            // A commit ends with a marker.
+            let chunks = i64::try_from(done.epoch.chunks).unwrap_or(i64::MAX);
+            status.changelog_end = Some(committer.head.offset.saturating_add(chunks).saturating_add(1));
             status.commit_us = now.saturating_sub(done.started).as_micros() as u64;
             status.positions = inbox.inputs.positions(&context.plan);
             status.migrating = lane.chain.is_migrating();

@@ -22,6 +22,7 @@ use super::target::Target;
 use crate::checkpoint::HeaderKind;
 use crate::codec::Decoded;
 use crate::env::failpoint;
+use crate::error::Kind;
 use crate::log::Budget;
 use crate::model::{EventTime, PartitionBatch};
 use crate::operator;
@@ -320,11 +321,29 @@ impl Session<'_> {
             self.stop()?;
             return Ok(Some(Ended::Stopped));
         }
+        if self.context.target.take_doubt() {
+            self.look_for_successor()?;
+        }
         if let Some(reset) = target.time_reset {
             self.reset_time(reset)?;
         }
         self.follow(&target)?;
         Ok(None)
+    }
+
+    /// Nobody tells a task that has nothing to write that it was fenced.
+    fn look_for_successor(&self) -> Result<(), Error> {
+        // The commit of an open epoch tells.
+        if self.committer.epoch.writing {
+            return Ok(());
+        }
+        match self.committer.verify() {
+            Ok(end) => self.context.update(|status| status.changelog_end = Some(end)),
+            // Whoever doubted it will again.
+            Err(error) if error.kind() == Kind::Retry => tracing::debug!("look who owns the task: {error}"),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn stop(&mut self) -> Result<(), Error> {

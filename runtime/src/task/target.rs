@@ -5,7 +5,7 @@
 //! there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub struct TargetCell {
     target: Mutex<Target>,
     /// Raised with every change, so that a task looks without taking the lock.
     generation: Arc<AtomicU64>,
+    /// Somebody has seen what another owner of the task may have done.
+    doubted: AtomicBool,
     changed: Condvar,
     /// Ends the task's wait for records.
     waker: Mutex<Option<Waker>>,
@@ -73,6 +75,17 @@ impl TargetCell {
     /// From now on, whatever is put later.
     pub fn stop(&self) {
         self.change(|current| current.stop = true);
+    }
+
+    /// Has the task look whether it is still its owner's.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Release);
+        self.raise();
+    }
+
+    /// Whether it is to look; once for each doubt.
+    pub fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::AcqRel)
     }
 
     /// Whoever waits for records is woken by this where the target changes.
@@ -117,11 +130,15 @@ impl TargetCell {
         change(&mut current);
         current.stop |= before.stop;
         if *current != before {
-            self.generation.fetch_add(1, Ordering::AcqRel);
-            self.changed.notify_all();
-            if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
-                waker.wake();
-            }
+            self.raise();
+        }
+    }
+
+    fn raise(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.changed.notify_all();
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake();
         }
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::env::SystemClock;
 use crate::error::Kind;
 use crate::model::names::Namespace;
-use crate::model::{StageName, TaskId};
+use crate::model::{PartitionBatch, StageName, TaskId};
 use crate::wasm::contract::{Description, ParameterDecl};
 
 const SPEC: &str = "
@@ -550,6 +550,39 @@ fn the_end_of_the_process_waits_a_moment_for_all_tasks_together() {
     assert!(!manager.shutdown());
     assert!(begun.elapsed() < 2 * SHUTDOWN_PATIENCE);
     world.actors.0.lock().unwrap().deaf = false;
+}
+
+#[test]
+fn a_server_knows_which_of_its_tasks_another_one_has_taken_over() {
+    let world = World::new();
+    let manager = world.process();
+    manager.start().unwrap();
+    world.actors.0.lock().unwrap().fails_at_start = Some(Kind::Fenced);
+    // Whether that is in time for its answer is chance.
+    drop(manager.apply(&spec(), None));
+    until(|| !manager.fenced().is_empty());
+    assert_eq!(manager.fenced(), ["job counts: as told"]);
+    manager.shutdown();
+}
+
+#[test]
+fn a_task_that_rests_is_doubted_once_its_changelog_grows_without_it() {
+    let world = World::new();
+    let manager = world.process();
+    world.actors.0.lock().unwrap().commits = Some((3, 0));
+    manager.apply(&spec(), None).unwrap();
+    let job = manager.running_job("counts").unwrap();
+    let changelog = manager.get("counts").unwrap().record.names().changelog_topic(&StageName::main());
+    let mut seen = std::collections::BTreeMap::new();
+    until(|| job.owned().len() == 4);
+    manager.watch_owners(&mut seen);
+    manager.watch_owners(&mut seen);
+    let mut claim = PartitionBatch::new(&changelog, 2);
+    claim.push(-1, 0, None, Some(b"another's"));
+    world.log.produce(&claim).unwrap();
+    manager.watch_owners(&mut seen);
+    until(|| world.actors.0.lock().unwrap().doubted == [2]);
+    manager.shutdown();
 }
 
 #[test]

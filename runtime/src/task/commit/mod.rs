@@ -20,7 +20,7 @@ use super::smaller_steps::{Refused, SmallerSteps};
 use super::{Error, changelog};
 use crate::checkpoint::{self, Header, HeaderKind};
 use crate::env::failpoint;
-use crate::log::{self, CommitOutcome, Writer};
+use crate::log::{self, CommitOutcome, Isolation, Writer};
 use crate::model::Uid;
 use crate::operator::outlet::Outlet;
 
@@ -184,10 +184,22 @@ impl<'a> Committer<'a> {
             last = Some(delta.hash);
             Ok(())
         })?;
-        if last == Some(self.head.hash) {
-            return Ok(());
-        }
-        Err(Error::Overtaken { topic: plan.changelog.name.clone(), partition: plan.task.changelog_partition() })
+        if last == Some(self.head.hash) { Ok(()) } else { Err(self.overtaken()) }
+    }
+
+    /// Whether the last epoch is still this session's, read without taking the transactional id over: that would fence
+    /// whoever may own the task now. Answers where the changelog ends.
+    pub fn verify(&self) -> Result<i64, Error> {
+        let (plan, log) = (&self.context.plan, self.context.log.as_ref());
+        let (topic, partition) = (&plan.changelog.name, plan.task.changelog_partition());
+        let end = log.end_offset(topic, partition, Isolation::ReadCommitted)?;
+        let last = changelog::last_committed(log, plan, self.head.offset)?;
+        if last.is_some_and(|(_, delta)| delta.hash == self.head.hash) { Ok(end) } else { Err(self.overtaken()) }
+    }
+
+    fn overtaken(&self) -> Error {
+        let TaskPlan { changelog, task, .. } = &self.context.plan;
+        Error::Overtaken { topic: changelog.name.clone(), partition: task.changelog_partition() }
     }
 
     fn append_delta(&mut self, header: &Header, lane: &mut Lane) -> Result<(), Error> {
@@ -196,6 +208,7 @@ impl<'a> Committer<'a> {
         let changes = lane.state.delta();
         let chunks = checkpoint::encode_delta(header, &changes.keys, &changes.values, changelog::chunk_bytes(topic))
             .map_err(|source| Error::Encode { epoch: header.epoch, source })?;
+        self.epoch.chunks = chunks.len();
         changelog::append(opened(&mut self.writer), topic, plan.task.changelog_partition(), &chunks)
     }
 

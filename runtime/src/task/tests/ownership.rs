@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::harness::{Bench, settle};
 use crate::env::{Clock, SystemClock};
 use crate::error::Kind;
+use crate::log::{Isolation, Log as _};
 use crate::state::{Marker, OperatorStates, Shared, StateSettings, TaskState};
 use crate::task::context::TaskContext;
 use crate::task::handle::Phase;
@@ -91,6 +92,31 @@ fn a_task_at_rest_commits_nothing_over_what_another_owner_has_committed() {
     drop(session);
     bench.run().unwrap();
     assert_eq!(bench.counts().len(), 2, "{:?}", bench.counts());
+}
+
+#[test]
+fn a_task_at_rest_that_looks_finds_who_has_taken_it_over_and_takes_nothing_back() {
+    let bench = Bench::counting();
+    let context = bench.context();
+    let mut session = resting(&bench, &context);
+    let end = || bench.log.end_offset(&bench.plan.changelog.name, 0, Isolation::ReadCommitted).unwrap();
+    let known = || context.status.lock().unwrap().changelog_end;
+    assert_eq!(known(), Some(end()), "what it expects by its own commits");
+    context.target.doubt();
+    assert!(session.turn().unwrap().is_none());
+
+    let (other, _dir) = elsewhere(&bench);
+    let mut successor = Session::recover(&other).unwrap();
+    assert!(known() < Some(end()), "the claim of a successor shows, also where it has nothing to do");
+    let generation = context.target.generation();
+    context.target.doubt();
+    assert!(context.target.generation() > generation, "it is woken");
+    let error = session.turn().err().unwrap();
+    assert!(matches!(error, Error::Overtaken { .. }), "{error}");
+    drop(session);
+    bench.send("a", "1", 1_000);
+    settle(&mut successor, &bench).unwrap();
+    assert_eq!(bench.counts().len(), 1, "the successor was not fenced by the look");
 }
 
 #[test]
