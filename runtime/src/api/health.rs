@@ -1,4 +1,5 @@
-//! Whether the server can do its work: it tries to write, since a process that is up but can write nothing serves nobody.
+//! Whether the server can do its work: it tries to write, since a process that is up but can write nothing serves nobody,
+//! and neither does one whose tasks another server has taken over, or one that is on its way to its end.
 //!
 //! Two who ask: `grpc.health.v1` (supervisors, every few seconds) and the service `Server` (`forebay doctor`).
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, mem};
 
+use tokio::task::JoinHandle;
 use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -18,6 +20,7 @@ use super::control::ControlTopic;
 use super::error::blocking;
 use super::proto::server_server::Server as Service;
 use super::proto::{CheckRequest, CheckResponse, Place};
+use crate::job::manager::Manager;
 use crate::log::Log;
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -98,17 +101,16 @@ fn space(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize))
 }
 
-/// Whether the process serves, until it ends.
-pub async fn report(probe: Arc<Probe>, reporter: HealthReporter) {
+/// Whether the process serves, until it is to end: see [`end`].
+pub async fn report(probe: Arc<Probe>, manager: Arc<Manager>, reporter: HealthReporter) {
     let mut was_well = true;
     loop {
-        let looking = Arc::clone(&probe);
-        let places = tokio::task::spawn_blocking(move || looking.look_briefly()).await.unwrap_or_default();
-        let troubles: Vec<String> = places.iter().filter_map(trouble).collect();
+        let (looking, of) = (Arc::clone(&probe), Arc::clone(&manager));
+        let troubles = tokio::task::spawn_blocking(move || troubles(&looking, &of)).await.unwrap_or_default();
         let is_well = troubles.is_empty();
         match (was_well, is_well) {
-            (true, false) => tracing::error!("this server can write no more: {}", troubles.join("; ")),
-            (false, true) => tracing::info!("this server can write again"),
+            (true, false) => tracing::error!("this server does not serve: {}", troubles.join("; ")),
+            (false, true) => tracing::info!("this server serves again"),
             _ => {}
         }
         was_well = is_well;
@@ -116,6 +118,19 @@ pub async fn report(probe: Arc<Probe>, reporter: HealthReporter) {
         reporter.set_service_status("", status).await;
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+fn troubles(probe: &Probe, manager: &Manager) -> Vec<String> {
+    let places = probe.look_briefly();
+    places.iter().filter_map(trouble).chain(manager.fenced()).collect()
+}
+
+/// From now on the process serves nobody, and says so as long as it is there.
+pub async fn end(reporting: JoinHandle<()>, reporter: HealthReporter) {
+    reporting.abort();
+    // It ends because it was told to: then its last word is surely said.
+    drop(reporting.await);
+    reporter.set_service_status("", ServingStatus::NotServing).await;
 }
 
 fn trouble(place: &Place) -> Option<String> {

@@ -7,12 +7,15 @@ use std::future::Future;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
+use tonic::{Request, Status};
 
 use super::control::{self, ControlTopic};
 use super::dead_letters::DeadLettersApi;
@@ -180,10 +183,22 @@ impl Platform {
         Ok(Self { log, manager, modules, clock, upload_bytes_max, probe, _lock: lock })
     }
 
-    /// Serves until `shutdown` is done, then ends every task with a commit.
+    /// Serves until `shutdown` is done, then ends every task with a commit. Meanwhile it answers that it does so.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        self.serve_and_linger(listener, shutdown, std::future::ready(())).await
+    }
+
+    /// Is not gone before `linger` is done.
+    pub(super) async fn serve_and_linger(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+        linger: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error> {
         let (reporter, health) = tonic_health::server::health_reporter();
-        let reporting = tokio::spawn(health::report(Arc::clone(&self.probe), reporter));
+        let reporting =
+            tokio::spawn(health::report(Arc::clone(&self.probe), Arc::clone(&self.manager), reporter.clone()));
+        let is_ending = Arc::new(AtomicBool::new(false));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .build_v1()
@@ -202,19 +217,30 @@ impl Platform {
             .initial_stream_window_size(4 << 20)
             .add_service(health)
             .add_service(reflection)
-            .add_service(ModulesServer::new(modules).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(JobsServer::new(jobs))
-            .add_service(TopicsServer::new(topics).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(DeadLettersServer::new(dead_letters))
-            .add_service(ServerServer::new(ServerApi { probe: Arc::clone(&self.probe) }));
-        // Streams of clients that never end must not hold up the end of the process.
+            .add_service(until(&is_ending, ModulesServer::new(modules).max_decoding_message_size(MESSAGE_BYTES_MAX)))
+            .add_service(until(&is_ending, JobsServer::new(jobs)))
+            .add_service(until(&is_ending, TopicsServer::new(topics).max_decoding_message_size(MESSAGE_BYTES_MAX)))
+            .add_service(until(&is_ending, DeadLettersServer::new(dead_letters)))
+            .add_service(until(&is_ending, ServerServer::new(ServerApi { probe: Arc::clone(&self.probe) })));
+        let mut server = std::pin::pin!(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let served = tokio::select! {
-            served = server.serve_with_incoming(TcpListenerStream::new(listener)) => served,
-            () = shutdown => Ok(()),
+            served = &mut server => Some(served),
+            () = shutdown => None,
         };
-        reporting.abort();
+        is_ending.store(true, Ordering::SeqCst);
         let manager = Arc::clone(&self.manager);
-        match tokio::task::spawn_blocking(move || manager.shutdown()).await {
+        let ending = async {
+            health::end(reporting, reporter).await;
+            let ended = tokio::task::spawn_blocking(move || manager.shutdown()).await;
+            linger.await;
+            ended
+        };
+        // Streams of clients that never end must not hold up the end of the process.
+        let (served, ended) = match served {
+            Some(served) => (served, ending.await),
+            None => beside(server, ending).await,
+        };
+        match ended {
             Ok(true) => {}
             // What still runs would meet a process that is being taken apart.
             Ok(false) => end_at_once(),
@@ -222,6 +248,32 @@ impl Platform {
         }
         Ok(served?)
     }
+}
+
+/// The end of the process, and what became of the server that answers meanwhile.
+async fn beside<S, E>(
+    server: impl Future<Output = Result<(), S>>,
+    ending: impl Future<Output = E>,
+) -> (Result<(), S>, E) {
+    let mut ending = std::pin::pin!(ending);
+    tokio::select! {
+        ended = &mut ending => (Ok(()), ended),
+        served = server => (served, ending.await),
+    }
+}
+
+/// The service, as long as the process is not on its way to its end.
+fn until<S>(
+    is_ending: &Arc<AtomicBool>,
+    service: S,
+) -> InterceptedService<S, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<S>> {
+    let is_ending = Arc::clone(is_ending);
+    InterceptedService::new(service, move |request| {
+        if is_ending.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("the server is shutting down; ask again when it is up"));
+        }
+        Ok(request)
+    })
 }
 
 /// At the start a cluster that is away is an error; once running, tasks wait for it.

@@ -271,3 +271,34 @@ async fn more_streams_than_may_be_are_refused_and_other_calls_go_on() {
     }
     served.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_on_its_way_to_its_end_says_so_to_whoever_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_owned();
+    let platform = tokio::task::spawn_blocking(move || open(&folder)).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let ((stop, stopped), (gone, lingers)) = (oneshot::channel::<()>(), oneshot::channel::<()>());
+    let server =
+        tokio::spawn(platform.serve_and_linger(listener, async { drop(stopped.await) }, async { drop(lingers.await) }));
+    let channel = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap().connect_lazy();
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let asked = || tonic_health::pb::HealthCheckRequest { service: String::new() };
+    let mut told = health.watch(asked()).await.unwrap().into_inner();
+    let mut client = Client::connect(&address).await.unwrap();
+    client.topics.create(topic("t")).await.unwrap();
+    let serving = tonic_health::pb::health_check_response::ServingStatus::Serving as i32;
+    let is_serving = |status: i32| status == serving;
+    while !is_serving(told.next().await.unwrap().unwrap().status) {}
+
+    stop.send(()).unwrap();
+    while is_serving(told.next().await.unwrap().unwrap().status) {}
+    let status = health.check(asked()).await.unwrap().into_inner().status;
+    assert_eq!(status, tonic_health::pb::health_check_response::ServingStatus::NotServing as i32);
+    let refused = client.topics.create(topic("u")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("shutting down"), "{refused}");
+    gone.send(()).unwrap();
+    server.await.unwrap().unwrap();
+}
