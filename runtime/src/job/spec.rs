@@ -4,6 +4,8 @@
 //! is `plan`'s question. Unknown fields are refused with the place and the nearest known name.
 //! Read [`JobSpec`] first; every field says what it trades.
 
+mod parameters;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -341,7 +343,7 @@ impl JobSpec {
         if yaml.len() > MAX_SPEC_BYTES {
             return Err(Error::TooLarge { bytes: yaml.len() });
         }
-        serde_saphyr::from_str(yaml).map_err(|error| Error::from_yaml(&error))
+        serde_saphyr::from_str(yaml).map_err(|error| Error::from_yaml(&error, yaml))
     }
 
     /// As YAML, defaults written out.
@@ -369,7 +371,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn from_yaml(error: &serde_saphyr::Error) -> Self {
+    fn from_yaml(error: &serde_saphyr::Error, yaml: &str) -> Self {
         let error = error.without_snippet();
         let message = match error {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("field", field, expected),
@@ -388,6 +390,10 @@ impl Error {
             serde_saphyr::Error::DuplicateMappingKey { key: None, .. } => {
                 "a name stands here a second time: keep one of the two".to_owned()
             }
+            serde_saphyr::Error::Unexpected { expected, location } => parameters::what_is_wrong(yaml, *location)
+                .unwrap_or_else(|| {
+                    format!("{} is expected here, and something else was found", kind_of_node(expected))
+                }),
             serde_saphyr::Error::InvalidScalar { ty, .. } => format!("this is no {}", kind_of_value(ty)),
             serde_saphyr::Error::MultipleDocuments { .. } => {
                 "a second document begins here (`---`): a spec is one document".to_owned()
@@ -405,6 +411,16 @@ impl Error {
 fn unknown(what: &str, found: &str, known: &[&str]) -> String {
     let hint = nearest(found, known.iter().copied()).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
     format!("unknown {what} `{found}`{hint} (known: {})", known.join(", "))
+}
+
+/// What the parser calls by the names of its events.
+fn kind_of_node(event: &str) -> &str {
+    match event {
+        "string scalar" | "scalar" => "a single value",
+        "mapping start" => "a map (`name: value`)",
+        "sequence start" => "a list (`[one, other]`, or one `- ` a line)",
+        other => other,
+    }
 }
 
 /// What the parser calls by the names of Rust's types.

@@ -152,7 +152,11 @@ fn every_mistake_is_named_with_its_place_and_the_nearest_known_name() {
         "name: a\nparallelism: two\nsources: []\nsinks: []\n",
         "job spec, line 2, column 14: this is no whole number from 0 on (or a greater one than can be)",
     );
-    refused("name: [\n", "job spec, line 1, column 7: expected string scalar");
+    refused("name: [\n", "job spec, line 1, column 7: a single value is expected here, and something else was found");
+    refused(
+        "name: a\nsources: {id: s}\nsinks: []\n",
+        "job spec, line 2, column 10: a list (`[one, other]`, or one `- ` a line) is expected here, and something else was found",
+    );
     refused("", "job spec, line 1, column 1: unexpected end of file");
 }
 
@@ -205,6 +209,31 @@ fn a_parameter_without_a_value_or_given_twice_is_refused_in_our_words() {
     }
     let refused = parameter("1, ratio: 2").unwrap_err();
     assert!(refused.contains("`ratio` stands here a second time: keep one of the two"), "{refused}");
+}
+
+#[test]
+fn a_parameter_that_is_a_map_or_a_list_is_refused_with_its_name_and_what_is_allowed() {
+    for (written, found) in [("{levels: 10}", "a map"), ("[1, 2]", "a list")] {
+        let refused = parameter(written).unwrap_err();
+        assert!(refused.contains(&format!("parameter `ratio` of operator `enrich` is {found}")), "{refused}");
+        assert!(refused.contains("write one value (`ratio: 10`)"), "{refused}");
+    }
+    let whole = |written: &str| {
+        let yaml = GOOD.replace("{depth: 10, strict: true, venue: bitstamp, ratio: 0.5}", written);
+        JobSpec::parse(&yaml).unwrap_err().to_string()
+    };
+    for (written, found) in [("[depth]", "a list"), ("depth", "a single value"), ("10", "a single value")] {
+        let refused = whole(written);
+        assert!(refused.contains(&format!("`parameters` of operator `enrich` is {found}: write a map")), "{refused}");
+    }
+    let block = whole("\n      depth:\n        - 1\n        - 2");
+    assert!(block.contains("parameter `depth` of operator `enrich` is a list"), "{block}");
+    assert!(whole("{[a]: b}").contains("a single value is expected here"), "{}", whole("{[a]: b}"));
+    // Another place is not taken for a parameter.
+    let elsewhere = GOOD.replace("ratio: 0.5", "ratio: [1]").replace("topic: enriched", "topic: [enriched]");
+    assert!(JobSpec::parse(&elsewhere).unwrap_err().to_string().contains("parameter `ratio`"));
+    let before = GOOD.replace("ratio: 0.5", "ratio: [1]").replace("start: earliest", "max_value_bytes: [1]");
+    assert!(!JobSpec::parse(&before).unwrap_err().to_string().contains("parameter"), "{before}");
 }
 
 #[test]
