@@ -24,6 +24,8 @@ pub enum Phase {
     Failed,
 }
 
+/// What a look at a task shows. As many fields as there are things to be seen: a snapshot that nothing is decided by. The
+/// counters live as long as the task's thread, across its sessions.
 #[derive(Clone, Debug, Serialize)]
 pub struct TaskStatus {
     pub phase: Phase,

@@ -14,7 +14,8 @@ pub use crate::operator::sink::SinkTimestamp;
 pub use crate::operator::{ModuleRef, Parameter, Secret};
 use crate::watermark::WatermarkSettings;
 
-/// One task of one stage of one job.
+/// One task of one stage of one job. All that a task is told stands here, once, so that nothing else has to be passed beside
+/// it.
 #[derive(Clone)]
 pub struct TaskPlan {
     pub job: JobIdentity,

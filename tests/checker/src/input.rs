@@ -104,6 +104,8 @@ pub struct Inputs {
     pub counted: u64,
     pub refused: u64,
     pub refusing: Refusing,
+    /// The job has a single task: it reads all partitions that may hold a key, and no record is in a wrong one.
+    pub one_task: bool,
     ids: HashMap<Vec<u8>, KeyId>,
     senders: BTreeMap<String, Sequences>,
 }
@@ -119,6 +121,7 @@ impl Inputs {
             counted: 0,
             refused: 0,
             refusing: Refusing::default(),
+            one_task: false,
             ids: HashMap::new(),
             senders: BTreeMap::new(),
         }
@@ -139,7 +142,8 @@ impl Inputs {
         if let Some((producer, sequence)) = identity(&record) {
             self.senders.entry(producer).or_default().take(sequence);
         }
-        let judged = judge(&record, count, self.guest).and_then(|amount| self.refusing.judge(&record).map(|()| amount));
+        let spread_over = (!self.one_task).then_some(count);
+        let judged = judge(&record, spread_over, self.guest).and_then(|amount| self.refusing.judge(&record).map(|()| amount));
         let key = record.key.as_deref().map(|key| self.intern(key));
         let partition = &mut self.partitions[record.partition as usize];
         let newest_before_ms = partition.newest_ms;
@@ -223,12 +227,12 @@ impl Refusing {
     }
 }
 
-/// The amount that a record adds, or the code of its dead letter.
-fn judge(record: &Record, partitions: i32, guest: Guest) -> Result<i64, &'static str> {
+/// The amount that a record adds, or the code of its dead letter. `spread_over`: partitions, where several tasks read them.
+fn judge(record: &Record, spread_over: Option<i32>, guest: Guest) -> Result<i64, &'static str> {
     let value = record.value.as_deref().ok_or("null-value")?;
     let value: Value = serde_json::from_slice(value).map_err(|_| "malformed-json")?;
     let key = record.key.as_deref().ok_or("missing-key")?;
-    if partition_of(key, partitions) != record.partition {
+    if spread_over.is_some_and(|partitions| partition_of(key, partitions) != record.partition) {
         return Err("wrong-partition");
     }
     if record.timestamp_ms < 0 {
@@ -363,6 +367,15 @@ mod tests {
         let Fate::Refused(refusal) = &inputs.partitions[wrong as usize].entries[0].fate else { panic!() };
         assert_eq!(refusal.code, "wrong-partition");
         assert_eq!(inputs.partitions[wrong as usize].newest_ms, BEFORE_ALL_MS, "what a source refuses has no time");
+    }
+
+    #[test]
+    fn a_single_task_refuses_no_record_for_its_partition() {
+        let mut inputs = Inputs { one_task: true, ..Inputs::new("in", 2, Guest::Checked) };
+        for partition in [0, 1] {
+            inputs.add(record(partition, 0, "a", "{}")).unwrap();
+        }
+        assert_eq!((inputs.counted, inputs.refused), (2, 0));
     }
 
     #[test]

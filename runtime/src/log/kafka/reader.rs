@@ -48,7 +48,7 @@ struct Cursor {
     id: TopicId,
     partition: PartitionId,
     position: i64,
-    leader_epoch: Option<i32>,
+    last: LastRecord,
     paused: bool,
     /// The last thing heard was that there is nothing more.
     at_end: bool,
@@ -61,6 +61,14 @@ struct Cursor {
     end_told: Option<i64>,
     /// Of the client's topic changes, those that were looked at.
     changes_seen: u64,
+}
+
+/// What the log is told of the record before a position, so that it can say whether it still is that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastRecord {
+    leader_epoch: Option<i32>,
+    /// The offset behind it.
+    behind: i64,
 }
 
 /// Messages that librdkafka has lent us, given back when they are dropped.
@@ -213,7 +221,7 @@ impl Reader for KafkaReader {
     }
 
     fn leader_epoch(&self, topic: &str, partition: PartitionId) -> Option<i32> {
-        self.cursor(topic, partition)?.leader_epoch
+        self.cursor(topic, partition)?.last.leader_epoch
     }
 }
 
@@ -226,7 +234,7 @@ impl Cursor {
             id: at.id,
             partition: at.partition,
             position: at.offset,
-            leader_epoch: at.leader_epoch,
+            last: LastRecord { leader_epoch: at.leader_epoch, behind: at.offset },
             paused: false,
             at_end: false,
             ahead: PartitionBatch::new(&at.topic, at.partition),
@@ -253,7 +261,8 @@ impl Cursor {
 
     /// What waits in the old queue is brought again, what was taken from it is not.
     fn read_on_by(&mut self, place: Place, wake: &Arc<Wake>) -> Result<(), Error> {
-        self.lease = Lease::begin(place, wake, self.watched.next(), self.leader_epoch)?;
+        let next = self.watched.next();
+        self.lease = Lease::begin(place, wake, next, self.last.epoch_at(next))?;
         self.watched.moved(self.lease.consumer());
         (self.failed, self.changes_seen) = (None, 0);
         Ok(())
@@ -318,11 +327,12 @@ impl Cursor {
         if let Some(&last) = messages.0.iter().rfind(|&&m| is_record(m)) {
             // SAFETY: as above.
             let epoch = unsafe { sys::rd_kafka_message_leader_epoch(last) };
-            self.leader_epoch = (epoch >= 0).then_some(epoch).or(self.leader_epoch);
+            self.last.leader_epoch = (epoch >= 0).then_some(epoch).or(self.last.leader_epoch);
         }
         // The end may have been told behind records: then the position goes there once they were handed out.
         self.end_told = messages.0.iter().rev().take_while(|&&m| !is_record(m)).find_map(|&m| end_of(m));
         let behind_last = self.ahead.offsets.last().map(|last| last + 1);
+        self.last.behind = behind_last.unwrap_or(self.last.behind);
         if let Some(next) = self.end_told.max(behind_last) {
             self.watched.came(next);
         }
@@ -392,6 +402,14 @@ impl Cursor {
                 Ok(())
             }
         }
+    }
+}
+
+impl LastRecord {
+    /// Of which leader the record before `next` was. None where only markers or aborted records stand before it: they may be
+    /// of later leaders, whose records a question about this one would call truncated.
+    fn epoch_at(self, next: i64) -> Option<i32> {
+        self.leader_epoch.filter(|_| next == self.behind)
     }
 }
 
@@ -493,5 +511,17 @@ impl Shared {
             (Ok(start), Ok(end)) => Error::OffsetOutOfRange { topic: topic.to_owned(), partition, offset, start, end },
             (Err(error), _) | (_, Err(error)) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_is_named_only_where_its_record_stands_before_the_position() {
+        let last = LastRecord { leader_epoch: Some(3), behind: 10 };
+        assert_eq!([last.epoch_at(10), last.epoch_at(12)], [Some(3), None]);
+        assert_eq!(LastRecord { leader_epoch: None, behind: 10 }.epoch_at(10), None);
     }
 }
