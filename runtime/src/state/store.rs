@@ -204,9 +204,7 @@ impl Store {
         let Policy { flush_bytes, flush_epochs, .. } = self.policy;
         let (bytes, epochs) =
             (self.unflushed_bytes + self.waiting.byte_len(), self.unflushed_epochs + self.waiting.epochs());
-        // Few keys that change often: a little that is written saves much that a restart would replay.
-        let is_cheap = self.replay_bytes >= flush_bytes / 4 && bytes <= self.replay_bytes / 2;
-        is_cheap || bytes >= flush_bytes || self.replay_bytes >= flush_bytes || epochs >= flush_epochs
+        bytes >= flush_bytes || self.replay_bytes >= flush_bytes || epochs >= flush_epochs
     }
 
     /// Waits until everything is in RocksDB, if not on disk.

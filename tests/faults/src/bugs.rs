@@ -46,6 +46,7 @@ pub const TRIALS: &[Trial] = &[
     trial("keep-failed-state", Scenario::OutputTooLarge, 1),
     trial("keep-failed-output", Scenario::OutputTooLarge, 1),
     trial("ignore-lost-tail", Scenario::ChangelogCut, 1),
+    trial("ignore-note", Scenario::ChangelogCutAfterKill, 1),
 ];
 
 /// How a broken build showed itself.

@@ -54,6 +54,7 @@ pub enum Scenario {
     ChangelogEmptied,
     ChangelogTailLost,
     ChangelogCut,
+    ChangelogCutAfterKill,
     ChangelogMadeAgain,
     ChangelogDeleted,
     ChangelogDeletedLive,
@@ -61,7 +62,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Scenario; 36] = [
+    pub const ALL: [Scenario; 37] = [
         Scenario::KillAtRandom,
         Scenario::KillAtFailpoints,
         Scenario::KillInSwap,
@@ -94,6 +95,7 @@ impl Scenario {
         Scenario::ChangelogEmptied,
         Scenario::ChangelogTailLost,
         Scenario::ChangelogCut,
+        Scenario::ChangelogCutAfterKill,
         Scenario::ChangelogMadeAgain,
         Scenario::ChangelogDeleted,
         Scenario::ChangelogDeletedLive,
@@ -134,6 +136,7 @@ impl Scenario {
             Scenario::ChangelogEmptied => "changelog-emptied",
             Scenario::ChangelogTailLost => "changelog-tail-lost",
             Scenario::ChangelogCut => "changelog-cut",
+            Scenario::ChangelogCutAfterKill => "changelog-cut-after-kill",
             Scenario::ChangelogMadeAgain => "changelog-made-again",
             Scenario::ChangelogDeleted => "changelog-deleted",
             Scenario::ChangelogDeletedLive => "changelog-deleted-live",
@@ -183,6 +186,9 @@ impl Scenario {
             Scenario::ChangelogEmptied => "the changelog emptied and the local store gone: a clear stop",
             Scenario::ChangelogTailLost => "the end of the changelog gone, the local store kept: a clear stop",
             Scenario::ChangelogCut => "the last epochs cut from the changelog on the broker's disk: a clear stop",
+            Scenario::ChangelogCutAfterKill => {
+                "the same after kill -9, where the local store lies behind what was cut: a clear stop"
+            }
             Scenario::ChangelogMadeAgain => "the changelog deleted and made again: a clear stop",
             Scenario::ChangelogDeleted => {
                 "the changelog deleted while the server is down: a clear stop, and no empty one"
@@ -220,6 +226,7 @@ impl Scenario {
                 | Scenario::ChangelogEmptied
                 | Scenario::ChangelogTailLost
                 | Scenario::ChangelogCut
+                | Scenario::ChangelogCutAfterKill
                 | Scenario::ChangelogMadeAgain
                 | Scenario::ChangelogDeleted
                 | Scenario::ChangelogDeletedLive
@@ -274,6 +281,7 @@ impl Scenario {
             Scenario::ChangelogEmptied => stops::changelog_emptied(bed).await,
             Scenario::ChangelogTailLost => stops::changelog_tail_lost(bed).await,
             Scenario::ChangelogCut => stops::changelog_cut(bed).await,
+            Scenario::ChangelogCutAfterKill => stops::changelog_cut_after_kill(bed).await,
             Scenario::ChangelogMadeAgain => stops::changelog_made_again(bed).await,
             Scenario::ChangelogDeleted => stops::changelog_deleted(bed).await,
             Scenario::ChangelogDeletedLive => stops::changelog_deleted_live(bed).await,

@@ -108,6 +108,19 @@ pub async fn changelog_cut(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
     stops(bed, &["changelog", "has lost data", "restore"]).await
 }
 
+/// The same where the server had no time to bring its local store to disk: only what it has noted of its last commit is
+/// there to tell.
+///
+/// # Errors
+/// As `input_truncated`.
+pub async fn changelog_cut_after_kill(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    bed.server.kill();
+    let (ground, changelog) = (bed.ground, bed.changelog(&bed.name)?);
+    let partitions = ground.partitions(&changelog)?;
+    tokio::task::block_in_place(|| cut_tails(ground, &changelog, &partitions))?;
+    stops(bed, &["changelog", "has lost its end", "restore"]).await
+}
+
 /// Takes the last bytes of each partition; the broker drops what is left of the batch in them.
 fn cut_tails(ground: &Ground, topic: &str, partitions: &[i32]) -> Result<(), String> {
     ground.cluster.kill(1)?;
