@@ -143,7 +143,8 @@ impl Inputs {
             self.senders.entry(producer).or_default().take(sequence);
         }
         let spread_over = (!self.one_task).then_some(count);
-        let judged = judge(&record, spread_over, self.guest).and_then(|amount| self.refusing.judge(&record).map(|()| amount));
+        let judged =
+            judge(&record, spread_over, self.guest).and_then(|amount| self.refusing.judge(&record).map(|()| amount));
         let key = record.key.as_deref().map(|key| self.intern(key));
         let partition = &mut self.partitions[record.partition as usize];
         let newest_before_ms = partition.newest_ms;

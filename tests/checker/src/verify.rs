@@ -115,7 +115,7 @@ impl Verifier<'_> {
         let partitions = self.cluster.known_partitions(topic, self.deadline).await?;
         let bounds = self.bounds(topic, partitions).await?;
         let mut inputs = Inputs::new(topic, partitions, self.settings.guest);
-        inputs.one_task = self.settings.parallelism == Some(1);
+        inputs.one_task = self.settings.job.parallelism == Some(1);
         inputs.refusing = self.settings.refusing.clone();
         let mut reader = Reader::open(&self.cluster, topic, &bounds, View::Committed).await?;
         let expected = self.settings.expect_records.unwrap_or(0);
