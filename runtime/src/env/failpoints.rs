@@ -56,6 +56,7 @@ pub const FAILPOINTS: &[(&str, &str)] = &[
     ("delete-changelog-gone", "its changelog is gone"),
     ("delete-state-gone", "its local state is gone"),
     // A reset of event time.
+    ("time-reset-recorded", "a job's record holds the reset; its tasks may not have heard of it"),
     ("time-reset-begun", "what was open is committed; event time has not gone back"),
     ("time-reset-committed", "the header names the reset"),
     // A swap.
