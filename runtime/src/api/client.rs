@@ -54,7 +54,7 @@ impl Error {
 }
 
 impl From<tonic::Status> for Error {
-    /// What the server said, or that it said nothing: then nobody knows here what was done.
+    /// The server's error, or that it did not answer, in which case nobody here knows what was done.
     fn from(status: tonic::Status) -> Self {
         let source = std::error::Error::source(&status);
         match source.filter(|source| source.is::<tonic::transport::Error>()) {
@@ -138,7 +138,7 @@ impl Client {
     }
 }
 
-/// The cause that says something: outer ones read "transport error".
+/// The innermost cause: the outer ones only say "transport error".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {

@@ -1,7 +1,8 @@
-//! Which control topic the data directory belongs to: one that was deleted must not look like one that never was.
+//! Remembers which control topic the data directory belongs to, so that a deleted topic is not mistaken for a server's
+//! first start.
 //!
-//! Owns a file with the cluster's address and the topic's name and id. Never creates the topic, and is not asked where
-//! the log is in the data directory itself.
+//! Owns a file with the cluster's address and the topic's name and id. Never creates the topic. Not used where the log
+//! is in the data directory itself.
 
 use std::fs;
 use std::io;
@@ -54,7 +55,7 @@ impl ControlTopic {
         &self.topic
     }
 
-    /// Before it is opened, which would create it where it is missing.
+    /// Checked before the topic is opened, since opening creates a missing one.
     ///
     /// # Errors
     /// [`Error::Gone`] where it is not the one that this data directory has seen.
@@ -65,7 +66,7 @@ impl ControlTopic {
         }
     }
 
-    /// Keeps in mind which one was opened.
+    /// Writes down which topic was opened.
     ///
     /// # Errors
     /// Those of the log and of the directory.
@@ -75,7 +76,7 @@ impl ControlTopic {
         written.map_err(|source| Error::Io { doing: format!("write {}", self.file.display()), source })
     }
 
-    /// What has become of the topic that was opened, where it is there no more.
+    /// Says what has happened to the topic that was opened, where it no longer exists.
     ///
     /// # Errors
     /// The log does not answer, or the file cannot be read.

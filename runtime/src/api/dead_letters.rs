@@ -65,7 +65,7 @@ impl DeadLettersApi {
     }
 }
 
-/// Of the job with this uid: the topic outlives a job, and may be shared.
+/// Lists the letters of the job with this uid. The topic outlives the job, and other jobs may write to it.
 fn list(
     log: &dyn Log,
     topic: &str,

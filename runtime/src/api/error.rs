@@ -32,7 +32,7 @@ fn status(kind: Kind, error: &impl Display) -> Status {
 impl From<job::Error> for Status {
     fn from(error: job::Error) -> Self {
         match error {
-            // Not that something exists already: it has moved on, or moves, while the caller wants it to be otherwise.
+            // ABORTED and not ALREADY_EXISTS: the job has changed, or is changing, since the caller looked at it.
             job::Error::Conflict { .. } => Status::aborted(error.to_string()),
             error => status(error.kind(), &error),
         }

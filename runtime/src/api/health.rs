@@ -24,7 +24,7 @@ use crate::job::manager::Manager;
 use crate::log::Log;
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// As much as a file system gives for a small write at least: one that is full has none.
+/// One block: the least that a file system reserves for a small write. A full one has no block left.
 const PROBE_BYTES: usize = 4 << 10;
 
 /// Where the server writes.
@@ -33,9 +33,9 @@ pub struct Probe {
     pub log: Arc<dyn Log>,
     /// The transactional id that is taken over to see whether the log takes writes. Nothing is ever written under it.
     pub transactional_id: String,
-    /// The log's own files are in the data directory: then to try it costs nothing.
+    /// The log's own files are in the data directory, so trying to write there is cheap.
     pub log_is_local: bool,
-    /// None where the log is local: nobody else can delete it there.
+    /// `None` where the log is local, since nobody else can delete the topic there.
     pub control: Option<ControlTopic>,
 }
 
@@ -50,7 +50,7 @@ impl Probe {
         if self.log_is_local { self.look() } else { [self.directory()].into_iter().chain(self.control()).collect() }
     }
 
-    /// A cluster that does not answer says nothing of its topics: tasks wait for it.
+    /// A cluster that does not answer does not count as a control topic that is gone: tasks wait for the cluster.
     fn control(&self) -> Option<Place> {
         let control = self.control.as_ref()?;
         let found = control.lost().ok().flatten();
@@ -82,12 +82,12 @@ fn try_to_write(directory: &Path) -> io::Result<()> {
     let path = directory.join("probe");
     let mut file = fs::File::create(&path)?;
     let written = file.write_all(&[0; PROBE_BYTES]).and_then(|()| file.sync_all());
-    // What a full disk left of it must not stay.
+    // Removes the part of the file that a full disk has left.
     let removed = fs::remove_file(&path);
     written.and(removed)
 }
 
-/// Free for this process, and in all.
+/// Bytes that are free for this process, and the size of the file system.
 fn space(path: &Path) -> io::Result<(u64, u64)> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the struct is plain numbers, for which zero is a value; the call fills it, and reads a string that ends in a zero.

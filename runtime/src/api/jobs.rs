@@ -152,7 +152,7 @@ impl JobsApi {
         Some(self.modules.find(&id.digest.to_string()).ok()?.description)
     }
 
-    /// A change goes on to its end, whatever becomes of the caller.
+    /// Runs a change to its end, also where the caller goes away.
     async fn changed<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Manager) -> Result<T, Error> + Send + 'static,

@@ -1,8 +1,8 @@
 //! How far a job is behind, counted where it is asked for.
 //!
-//! A task counts its own lag between two batches: one whose module computes for minutes, that is held, or that recovers
-//! would go on showing what was so before. Here it is the committed positions against the ends of the inputs. The log is
-//! asked at most once a second, and nobody waits long for it.
+//! A task counts its own lag between two batches only, so a task that is in a long call, held or recovering would show
+//! an old number. Here the lag is the distance from the committed positions to the ends of the inputs. The log is asked
+//! at most once a second, and nobody waits long for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,22 +16,22 @@ use crate::log::{Log, Span};
 use crate::task::handle::TaskStatus;
 
 const FRESH: Duration = Duration::from_secs(1);
-/// Behind this an older answer, or the task's own count, has to do.
+/// A caller waits this long for the log. After that it gets the last known answer, or the task's own count.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The ends of inputs, as they were last heard of.
+/// The ends of inputs as the log last reported them.
 pub struct Ends {
     log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
     known: Mutex<BTreeMap<String, Known>>,
-    /// One asks at a time, however many look.
+    /// Only one caller asks the log at a time.
     asking: AtomicBool,
 }
 
 #[derive(Clone)]
 struct Known {
     at: Duration,
-    /// By partition; of a topic that could not be asked there are none.
+    /// Per partition; a topic that could not be asked has no entry.
     ends: Vec<i64>,
 }
 
@@ -63,7 +63,7 @@ impl Ends {
             old.into_iter().for_each(|topic| ends.ask(topic));
             ends.asking.store(false, Ordering::Release);
         });
-        // Whoever is not waited for goes on, and the next look finds what it has heard.
+        // A question that takes too long goes on in the background, and the next caller finds its answer.
         drop(tokio::time::timeout(PATIENCE, asked).await);
     }
 
@@ -94,7 +94,7 @@ fn shown(job: &JobView, ends: &impl Fn(&str) -> Vec<i64>) -> proto::Job {
     shown
 }
 
-/// From the committed positions to the ends; `None` where one of them is not known.
+/// The records from the committed positions to the ends; `None` where one of the two is not known.
 fn lag(status: &TaskStatus, ends: &BTreeMap<&str, Vec<i64>>) -> Option<u64> {
     if status.positions.is_empty() {
         return None;

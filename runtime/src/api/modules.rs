@@ -19,7 +19,7 @@ use crate::job::modules::Modules;
 
 /// Uploads that are received, looked over and compiled at once: each is held in memory whole.
 const UPLOADS_MAX: usize = 4;
-/// One more waits so long for its turn …
+/// An upload beyond that waits this long for its turn …
 const TURN_PATIENCE: Duration = Duration::from_secs(60);
 /// … and one that has it must go on within this.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ pub struct ModulesApi {
     uploads: Uploads,
 }
 
-/// Whose turn it is.
+/// Limits how many uploads are worked on at once.
 struct Uploads(Arc<Semaphore>);
 
 #[tonic::async_trait]
@@ -75,7 +75,8 @@ impl ModulesApi {
             let text = format!("push module: it has {found} bytes, at most {max} are allowed; build it optimised");
             return Err(Status::invalid_argument(text));
         }
-        // Grows with what comes: an announcement alone takes no memory.
+        // The buffer grows with the bytes that arrive: a client that announces a large upload does not reserve memory
+        // by it.
         let mut bytes = Vec::new();
         while let Some(message) = next(&mut parts).await? {
             let Some(Part::Chunk(chunk)) = message.part else {

@@ -242,7 +242,7 @@ impl Platform {
         };
         match ended {
             Ok(true) => {}
-            // What still runs would meet a process that is being taken apart.
+            // Threads that still run would use a process whose memory is being torn down.
             Ok(false) => end_at_once(),
             Err(error) => tracing::error!("end the tasks: {error}"),
         }
@@ -299,7 +299,7 @@ fn named(namespace: &str) -> Result<Namespace, Error> {
     Namespace::named(namespace).ok_or_else(|| Error::Namespace(namespace.escape_debug().to_string()))
 }
 
-/// Two processes over one directory would each believe that it owns the log.
+/// Locks the directory: two processes in one directory would each believe that they own the log.
 fn lock(data_dir: &Path) -> Result<fs::File, Error> {
     let io = |doing: &str, source| Error::Io { doing: format!("{doing} {}", data_dir.display()), source };
     keep_private(data_dir).map_err(|source| io("create directory", source))?;
@@ -311,8 +311,8 @@ fn lock(data_dir: &Path) -> Result<fs::File, Error> {
     }
 }
 
-/// Records, state and compiled code are nobody else's on this machine. A directory that was there before, with other
-/// things in it, stays open as it is; what is ours below it does not.
+/// Nobody else on this machine may read records, state and compiled code. A directory that existed before, with other
+/// things in it, keeps its permissions; the directories that are created in it are private.
 fn keep_private(data_dir: &Path) -> io::Result<()> {
     let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path);
     make(data_dir)?;

@@ -185,7 +185,7 @@ struct Producer {
     batches: Vec<PartitionBatch>,
     /// Where the next record without a key goes.
     turn: usize,
-    /// Records of the stream before which nothing is missing.
+    /// Records of the stream that are written without a gap from its first one on.
     whole: u64,
     written: BTreeMap<i32, ProducedPartition>,
 }
@@ -275,8 +275,8 @@ impl Producer {
     }
 }
 
-/// Not given: the time of writing, which a log is told by -1. No other number before 1970 is a timestamp, and 0 is what
-/// Kafka's client takes for "now".
+/// A timestamp that is not given is -1, which tells the log to use the time of writing. No other number before 1970 is
+/// a timestamp, and 0 is what Kafka's client takes for "now".
 fn timestamp(given_ms: Option<i64>) -> Result<i64, Status> {
     match given_ms {
         None => Ok(-1),

@@ -119,8 +119,8 @@ fn state(state: &PlannedState) -> proto::PlannedState {
 /// What stands for a secret that was written into the spec itself.
 const HIDDEN: &str = "<secret>";
 
-/// The spec as others may see it: parameters that a module declares secret are hidden. Where a module cannot be asked,
-/// all parameters of its operator are.
+/// The spec as others may see it: parameters that a module declares secret are hidden. Where a module's description is
+/// not known all parameters of its operator are hidden.
 pub fn spec(record: &JobRecord, description: impl Fn(&ModuleId) -> Option<Description>) -> JobSpec {
     let mut spec = record.spec.clone();
     for operator in &mut spec.operators {

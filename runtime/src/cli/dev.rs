@@ -79,7 +79,7 @@ fn read_profile(argument: &str, file: &Path) -> Result<Profile, Failure> {
 
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { data_dir, listen, cluster, other_cluster } = arguments;
-    // What this process writes is nobody else's on this machine.
+    // Files that this process creates are readable by its user only.
     // SAFETY: the call takes a number, cannot fail, and nothing here relies on the mask that was.
     unsafe { libc::umask(0o077) };
     let home = cluster.home()?;
@@ -103,7 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where everything is, for whoever starts the server.
+/// Where topics and data are kept, as whoever starts the server is told.
 fn place(data_dir: &Path, home: &Home) -> String {
     let data_dir = data_dir.display();
     match home {

@@ -183,7 +183,7 @@ async fn wait_until_it_runs(job: &mut Job, patience: Duration, client: &mut Clie
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Runs,
-    /// It will not run by itself.
+    /// The job will not come to run without somebody's help.
     Failed(String),
     Starts(String),
 }

@@ -27,7 +27,7 @@ use forebay::wasm::{Engine, EngineSettings, apart};
 use self::exit::Failure;
 use self::output::Format;
 
-/// Calls under way are told that the server ends, and have so long to say so.
+/// How long calls that are under way may take to tell their callers that the server ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 #[derive(Parser)]
@@ -107,7 +107,8 @@ async fn obey(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// Compiles in processes of this very program: by the link that stands for it even when its file was replaced.
+/// Modules are compiled in child processes of this same program. It is started through /proc/self/exe, which still
+/// works when the program's file was replaced.
 fn engine() -> Result<Engine, Failure> {
     let itself = PathBuf::from("/proc/self/exe");
     let program = if itself.exists() { Ok(itself) } else { std::env::current_exe() };

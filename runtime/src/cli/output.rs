@@ -85,7 +85,7 @@ pub fn list(items: &[String]) -> String {
     if items.is_empty() { "-".to_owned() } else { items.join(", ") }
 }
 
-/// Text of others inside a line of ours.
+/// Text from outside, made safe to stand inside a line of this program.
 pub fn text(text: &str) -> Cow<'_, str> {
     printable(text)
 }

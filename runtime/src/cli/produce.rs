@@ -52,7 +52,7 @@ pub async fn run(arguments: Produce, mut client: Client, format: Format) -> Resu
     let written = written.map_err(|error| broken_off(error, from_line))?;
     match reader.await.map_err(|error| Failure::other(format!("read the input: {error}")))? {
         Ok(()) => format.write(&written, |written| format!("{} records", written.records)),
-        // All before it was sent, and is in.
+        // Every line before this one was sent and is written.
         Err(wrong) => Err(wrong.after(from_line, &written)),
     }
 }
@@ -88,9 +88,9 @@ fn broken_off(error: client::Error, from_line: u64) -> Failure {
         Some(records) => {
             let (in_already, next) = (lines_that_are_in(from_line, records), from_line + records);
             failure.message = match failure.exit {
-                // The topic, not a line of it.
+                // The topic itself is the problem, not one of the lines.
                 Exit::NotFound => failure.message,
-                // It was found before anything behind it was written.
+                // The server refuses a record before it writes anything behind it.
                 Exit::Invalid => {
                     let (found, go_on) = (&failure.message, format!("go on with `--from-line {next}`"));
                     format!("line {next}: {found}\n{in_already}: correct it, and {go_on}")

@@ -168,7 +168,7 @@ pub fn headers_to_json(headers: &[Header]) -> Value {
     headers.iter().map(header).collect()
 }
 
-/// What stands before the first line and is no part of it.
+/// A byte-order mark: bytes before the first line that are not part of it.
 pub fn byte_order_mark(input: &[u8]) -> Option<Mark> {
     match input {
         [0xef, 0xbb, 0xbf, ..] => Some(Mark::Utf8),

@@ -1,9 +1,9 @@
 //! Does a module give the same answers however its input is cut, and whenever its instance is replaced?
 //!
-//! Owns a small host in memory: state as a map, timers as a set, the watermark behind every poll. Runs
-//! the same sample through it again and again, each time in another cut, and names the first thing
-//! that differs. A module that asks for headers gets the sample in several dresses: a column that is
-//! empty where nobody has any must not surprise it. Needs no log and no server. Read [`check`] first.
+//! Owns a small host in memory: state as a map, timers as a set, the watermark behind every poll. Runs the same sample
+//! through it again and again, each time in another cut, and names the first thing that differs. A module that asks for
+//! headers gets the sample with no headers, with some and with headers on every record, since the column is empty where
+//! no record has any. Needs no log and no server. Read [`check`] first.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -37,7 +37,7 @@ pub type Header = (Vec<u8>, Option<Vec<u8>>);
 
 /// Which records of the sample have headers in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dress {
+enum HeaderVariant {
     AsGiven,
     None,
     /// Every second record one of the check's own, where it has none.
@@ -45,8 +45,8 @@ enum Dress {
     All,
 }
 
-impl Dress {
-    /// Headers concern nobody but a module that asks for them.
+impl HeaderVariant {
+    /// Modules that do not ask for headers get the sample as it is.
     fn all(declared: &Description) -> &'static [Self] {
         if declared.needs.headers { &[Self::AsGiven, Self::None, Self::Some, Self::All] } else { &[Self::AsGiven] }
     }
@@ -72,10 +72,10 @@ impl Dress {
         }
     }
 
-    fn put_on(self, samples: &[Sample]) -> Vec<Sample> {
-        let dressed =
+    fn apply(self, samples: &[Sample]) -> Vec<Sample> {
+        let with_headers =
             |(i, sample): (usize, &Sample)| Sample { headers: self.headers(i, &sample.headers), ..sample.clone() };
-        samples.iter().enumerate().map(dressed).collect()
+        samples.iter().enumerate().map(with_headers).collect()
     }
 }
 
@@ -106,7 +106,7 @@ pub struct Report {
     pub timers_fired: usize,
     /// The cuts that were compared.
     pub cuts: Vec<&'static str>,
-    /// For a module that asks for headers: the sample was compared in each of these dresses too.
+    /// For a module that asks for headers: the variants of headers that the sample was compared with.
     pub headers: Vec<&'static str>,
     /// What differed, and between which cuts. None = the module is sound on this sample.
     pub difference: Option<String>,
@@ -122,15 +122,15 @@ pub fn check(
     samples: &[Sample],
 ) -> Result<Report, String> {
     let mut report = Report { records: samples.len(), ..Report::default() };
-    for &dress in Dress::all(factory.description()) {
-        let dressed = dress.put_on(samples);
-        report.headers.extend(dress.name());
-        let found = compare_cuts(factory, parameters, &dressed, &mut report);
-        let of_dress = |found: String| match dress.name() {
+    for &variant in HeaderVariant::all(factory.description()) {
+        let sample = variant.apply(samples);
+        report.headers.extend(variant.name());
+        let found = compare_cuts(factory, parameters, &sample, &mut report);
+        let of_variant = |found: String| match variant.name() {
             Some(name) => format!("{name}, {found}"),
             None => found,
         };
-        report.difference = found.map_err(of_dress)?.map(of_dress);
+        report.difference = found.map_err(of_variant)?.map(of_variant);
         if report.difference.is_some() {
             break;
         }
@@ -290,7 +290,7 @@ impl<'a> Run<'a> {
     }
 
     fn moment(&self) -> Moment {
-        // One time for all: processing time is no reason to differ here.
+        // The same processing time in every run, so that it cannot be the cause of a difference.
         let now = if self.declared.needs.processing_time { 0 } else { EventTime::MIN };
         Moment { watermark: self.watermark, now }
     }

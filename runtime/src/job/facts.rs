@@ -24,7 +24,7 @@ pub fn gather(spec: &JobSpec, clusters: &Clusters, view: &View, modules: &Module
     let references: BTreeSet<&String> = spec.operators.iter().map(|operator| &operator.module).collect();
     for reference in references {
         let found = match look_up(reference, view, modules) {
-            // Nobody but its author can bring them: said with all else that is refused.
+            // Only somebody who has the module can push it again, so it is reported together with the other refusals.
             Err(missing @ Error::NoBytes { .. }) => Err(missing.to_string()),
             found => or_refused(found)?,
         };
@@ -74,7 +74,7 @@ fn of_job(job: &JobRecord, clusters: &Clusters, view: &View, modules: &Modules) 
     Ok(facts)
 }
 
-/// The plan, unless the machine was in no state to make it.
+/// Makes the plan. An error where the system refused something (memory, descriptors) that the plan needed.
 pub fn judge(spec: &JobSpec, facts: &Facts) -> Result<Plan, Error> {
     let plan = plan(spec, facts);
     match plan.trouble {
@@ -108,8 +108,8 @@ fn of_topics(spec: &JobSpec, clusters: &Clusters) -> Result<Facts, Error> {
     Ok(Facts { topics, elsewhere, ..Facts::default() })
 }
 
-/// The needed topics, and one that may be missing; all there are where a needed one is not there, so that a near one
-/// can be suggested.
+/// The needed topics, and one that may be missing. Where a needed one is missing all topics are returned, so that one
+/// with a similar name can be suggested.
 fn topics(
     log: &dyn Log,
     needed: &BTreeSet<&str>,
@@ -128,7 +128,8 @@ fn look_up(reference: &str, view: &View, modules: &Modules) -> Result<FoundModul
     Ok(FoundModule { id: record.id, factory })
 }
 
-/// Trouble of the host says nothing of the spec: it is the answer itself. All else is a refusal among others.
+/// An error of the host (kind Retry) says nothing about the spec and ends the plan. Everything else is one refusal
+/// among others.
 fn or_refused(found: Result<FoundModule, Error>) -> Result<Result<FoundModule, String>, Error> {
     match found {
         Err(Error::UnknownModule(why)) => Ok(Err(format!("no module {why}"))),
@@ -137,7 +138,7 @@ fn or_refused(found: Result<FoundModule, Error>) -> Result<Result<FoundModule, S
     }
 }
 
-/// Where a new job starts, per partition of every source. Asked once, then written down.
+/// Where a new job starts, per partition of every source. Resolved once and then kept in the job's record.
 pub fn resolve_starts(job: &str, graph: &Graph, log: &dyn Log) -> Result<BTreeMap<String, SourceRecord>, Error> {
     let mut resolved = BTreeMap::new();
     for source in &graph.sources {

@@ -1,5 +1,5 @@
-//! What goes on where nobody waits: every job is brought to where its record says, its swap to its end, and tasks that
-//! ended by themselves start again.
+//! The background work of the job layer: every job is brought to what its record asks for, open swaps are carried on,
+//! and tasks that ended by themselves are started again.
 //!
 //! Two threads for the whole process. The supervisor never waits for the log, so that a slow cluster does not keep it
 //! from its tasks; the follower compares records to what is here, writes what comes next, and hands what may take long
@@ -15,15 +15,15 @@ use super::manager::Manager;
 use super::record::JobRecord;
 use super::store::{Revision, View};
 
-/// Between two looks at all jobs: what a task that ended waits for, and what nobody waits for.
+/// Pause between two rounds over all jobs while nothing is under way.
 const EVERY: Duration = Duration::from_millis(50);
-/// The same while something is under way.
+/// The same pause while a job or a swap is on its way.
 const SOON: Duration = Duration::from_millis(10);
-/// What failed for a reason that may pass is tried again after so long.
+/// A step that failed for a reason that may pass is tried again after this time.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// A swap whose next record could not be written is looked at again after so long.
+/// A swap whose next record could not be written is looked at again after this time.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Jobs that are started or removed at once.
+/// How many jobs are started or removed at the same time.
 const AT_ONCE: usize = 8;
 
 impl Manager {
@@ -63,7 +63,7 @@ impl Manager {
         match life::next(job.desired, self.here(job)) {
             Step::Reached => self.follow_swap(view, revision, job),
             Step::Wait => true,
-            // A swap that was being prepared has nobody left to try it.
+            // The job does not run, so a swap that was being prepared has no task left that could try it.
             Step::Create | Step::Launch | Step::Remove if !self.is_due(&job.name) => {
                 self.follow_swap(view, revision, job)
             }
@@ -74,7 +74,7 @@ impl Manager {
         }
     }
 
-    /// What failed is left alone for a while; for ever where only a person can help.
+    /// A job whose last step failed is left alone for a while, or for good where only a person can help.
     fn is_due(&self, name: &str) -> bool {
         let slots = self.slots();
         let failure = slots.get(name).and_then(|slot| slot.error.as_ref());
@@ -82,7 +82,8 @@ impl Manager {
         failure.is_none_or(|failure| failure.passes && rested(failure.at))
     }
 
-    /// On a thread of its own, a few at a time; the others have their turn at the next look.
+    /// Takes the job's next step on a thread of its own. Only a few run at a time; other jobs have their turn in the
+    /// next round.
     fn reach_beside(self: &Arc<Self>, name: &str) {
         if self.coming.fetch_add(1, Ordering::SeqCst) >= AT_ONCE {
             self.coming.fetch_sub(1, Ordering::SeqCst);
@@ -91,7 +92,7 @@ impl Manager {
         let (manager, of) = (Arc::clone(self), name.to_owned());
         let work = move || {
             let change = manager.change_of(&of);
-            // Somebody else's change is under way, and brings it there.
+            // A caller is changing this job right now, and will bring it to where its record says.
             if let Some(_one) = try_lock(&change)
                 && let Err(error) = manager.reach(&of, "start")
             {

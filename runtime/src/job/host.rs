@@ -74,7 +74,7 @@ pub struct Threads {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Header 0 is tried so often where nobody knows whether its commit happened.
+/// Tries of committing header 0 while nobody knows whether the last commit happened.
 const DEPLOY_ATTEMPTS: u32 = 5;
 
 impl Runner for Threads {

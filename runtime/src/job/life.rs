@@ -1,7 +1,7 @@
-//! What comes next in a job's life: its record against what this process has of it. Pure.
+//! The next step in a job's life: compares its record with the tasks that this process runs for it. Pure.
 //!
-//! The record is written first and then made so, one step after the other, by whoever looks: the caller who asked for
-//! it, or the supervisor. After a restart of the process the same steps lead on from wherever it stood.
+//! A change is first written to the record and then carried out step by step, by the caller who asked for it or by the
+//! background thread. After a restart of the process the same steps go on from where it stopped.
 
 use super::record::Desired;
 
@@ -13,22 +13,22 @@ pub enum Here {
         /// The record asks for other settings than its tasks were started with.
         outdated: bool,
     },
-    /// Its tasks were told to end, and some of their threads have not.
+    /// Its tasks were told to end, and some of their threads are still running.
     Ending,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is as the record says.
+    /// Nothing is left to do: the job is as its record asks for.
     Reached,
     /// Make internal topics and first headers, and record that they are there.
     Create,
     Launch,
     /// Tell the tasks to end.
     End,
-    /// Nothing can be done before they have.
+    /// Wait: nothing can be done before the tasks have ended.
     Wait,
-    /// Topics, directory and record.
+    /// Remove the job's topics, its directory and, last, its record.
     Remove,
 }
 
@@ -39,7 +39,8 @@ pub fn next(desired: Desired, here: Here) -> Step {
         (Desired::Running, Here::Nothing) => Step::Launch,
         (Desired::Running, Here::Up { outdated: false }) | (Desired::Stopped, Here::Nothing) => Step::Reached,
         (Desired::Deleting, Here::Nothing) => Step::Remove,
-        // Two owners of a task would fence each other, and one directory has one owner: first the old ones end.
+        // The old tasks have to end first: two owners of a task would fence each other, and a store's directory has one
+        // owner.
         (_, Here::Up { .. }) => Step::End,
     }
 }

@@ -1,10 +1,10 @@
 //! Jobs from the first apply to the delete.
 //!
-//! Owns the running tasks of every job. What is to be stands in the control topic first, then it is made so, step by
-//! step ([`life`](super::life)); after a restart of the process the record is followed to its end, so that nothing is
-//! ever half-applied. One change of a job at a time. Waits for no task longer than it says.
-//! Read [`Manager::apply`] first, then `Manager::step`; `facts` gathers what a plan is made from, `follow` goes on
-//! where nobody waits, `swap` replaces modules.
+//! Owns the running tasks of every job. Every change is first written to the control topic and then carried out step by
+//! step ([`life`](super::life)). After a restart of the process the steps that are left are taken, so that no change
+//! stays half-applied. One change of a job at a time. Waits for no task longer than it says. Read [`Manager::apply`]
+//! first, then `Manager::step`; `facts` gathers what a plan is made from, `follow` does the work that no caller waits
+//! for, `swap` replaces modules.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,12 +31,12 @@ use crate::log::{self, Cleanup, Log, TopicSpec};
 use crate::model::Uid;
 use crate::task::handle::Phase;
 
-/// Whoever asked for a change waits so long for tasks to end. It goes on without them.
+/// How long a caller waits for tasks to end. The change goes on in the background after that.
 const END_PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// The process waits so long for all tasks together, then it ends anyway: within five seconds in all, with the last
-/// positions and the last answers.
+/// How long the process waits for all tasks together at its own end. With writing the last positions and the last
+/// answers it ends within five seconds.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 1_000 } else { 3_500 });
-/// Between two looks at something that is about to happen.
+/// Pause between two looks at something that will happen within milliseconds.
 const SOON: Duration = Duration::from_millis(5);
 const CHANGE_TRIES: u32 = 50;
 const CHANGE_WAIT: Duration = Duration::from_millis(10);
@@ -66,18 +66,18 @@ pub struct Manager {
 #[derive(Clone, Default)]
 pub(super) struct Slot {
     pub job: Option<Arc<RunningJob>>,
-    /// Why the last step towards what its record says failed.
+    /// Why the last step towards what the job's record asks for has failed.
     pub error: Option<Failure>,
-    /// Held during a change.
+    /// Held by whoever changes the job.
     pub change: Arc<Mutex<()>>,
 }
 
 #[derive(Clone)]
 pub(super) struct Failure {
     pub why: String,
-    /// It is tried again by itself: waiting may help.
+    /// The step is tried again without anybody's doing, since the reason may pass.
     pub passes: bool,
-    /// `clock.elapsed()`.
+    /// When it failed, as `clock.elapsed()`.
     pub at: Duration,
 }
 
@@ -129,8 +129,8 @@ impl Manager {
         })
     }
 
-    /// Brings every job of the control topic to where its record says, and looks after them from then on: beside the
-    /// caller, some at a time. A job that cannot be started holds up no other.
+    /// Starts the background threads that bring every job to what its record asks for, and look after all jobs from
+    /// then on. A job that cannot be started holds up no other.
     pub fn start(self: &Arc<Self>) -> Result<(), Error> {
         self.start_following()?;
         self.start_watch()
@@ -274,7 +274,8 @@ impl Manager {
     pub(super) fn change_of(&self, name: &str) -> Arc<Mutex<()>> {
         let view = self.store.view();
         let mut slots = self.slots();
-        // Callers may invent names: what no job is called, and nobody holds, does not stay.
+        // A caller may ask for a job that does not exist. Entries that belong to no job and that nobody holds are
+        // removed.
         slots.retain(|known, slot| {
             slot.job.is_some() || Arc::strong_count(&slot.change) > 1 || view.job(known).is_some()
         });
@@ -290,8 +291,8 @@ impl Manager {
         slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.job.clone()?))).collect()
     }
 
-    /// One step after the other to where the record says, as far as it goes without waiting long. Called with the
-    /// job's change in hand.
+    /// Takes one step after the other towards what the record asks for, and gives up waiting after [`END_PATIENCE`].
+    /// The caller holds the job's `change` lock.
     pub(super) fn reach(&self, name: &str, doing: &str) -> Result<(), Error> {
         let until = self.clock.elapsed() + END_PATIENCE;
         loop {
@@ -308,10 +309,10 @@ impl Manager {
         }
     }
 
-    /// One step towards what the record says; what hinders it is kept for whoever looks.
+    /// Takes one step towards what the record asks for. Where it fails, the reason is kept and shown with the job.
     pub(super) fn step(&self, name: &str) -> Result<Step, Error> {
         let view = self.store.view();
-        // It is gone, and so is all that this process had of it.
+        // The job has been removed, and this process has nothing left of it.
         let Some((_, job)) = view.job(name) else { return Ok(Step::Reached) };
         let step = life::next(job.desired, self.here(job));
         let taken = match step {
@@ -332,7 +333,7 @@ impl Manager {
         Ok(step)
     }
 
-    /// What this process has of a job. What has ended is let go.
+    /// What this process has of a job. Forgets tasks that have all ended.
     pub(super) fn here(&self, job: &JobRecord) -> Here {
         let mut slots = self.slots();
         let Some(slot) = slots.get_mut(&job.name) else { return Here::Nothing };
@@ -357,7 +358,7 @@ impl Manager {
         }
     }
 
-    /// The record comes first: a crash between its steps leaves a job that is followed to its end.
+    /// The record is written first: after a crash between the steps the next start takes those that are left.
     fn create(&self, spec: &JobSpec, plan: &Plan) -> Result<(), Error> {
         let graph = plan.graph.as_ref().ok_or_else(|| Error::UnknownJob(spec.name.clone()))?;
         let modules = graph.operators.iter().map(|operator| {
@@ -395,7 +396,7 @@ impl Manager {
         self.put(JobRecord { desired: Desired::Running, ..job.clone() }, Expected::At(revision))
     }
 
-    /// A resume, or other settings under which the tasks start again.
+    /// Resumes a stopped job, or gives a job other settings, for which its tasks are started again.
     fn change(&self, spec: &JobSpec, revision: Revision, job: &JobRecord, plan: &Plan) -> Result<(), Error> {
         if job.desired == Desired::Deleting {
             return Err(Error::Conflict {
@@ -413,7 +414,7 @@ impl Manager {
         self.put(job, Expected::At(revision))
     }
 
-    /// Forgets why the job is not up; tasks that wait for help start again.
+    /// Forgets why the job does not run, and ends tasks that wait for a person, so that they are started again.
     fn try_again(&self, name: &str) {
         let running = {
             let mut slots = self.slots();
@@ -438,7 +439,7 @@ impl Manager {
         let swap = view.swap(job.uid);
         let records = (view.job(&job.name).map_or(0, |(revision, _)| revision), swap.map(|(revision, _)| revision));
         tracing::debug!(job = %job.name, "tasks started");
-        // What cannot be had for the moment is aimed at again by whoever follows the records.
+        // A module may be out of reach for the moment: `follow` sets the target again later.
         if let Err(error) = running.aim(Aims::of(job, swap.map(|(_, swap)| swap)), records) {
             tracing::warn!(job = %job.name, "the tasks start with the versions of their last headers: {error}");
         }
@@ -529,7 +530,7 @@ impl Manager {
         JobView { record: job.clone(), revision, state, error: slot.error.map(|error| error.why), tasks, swap }
     }
 
-    /// Until somebody has something to look at, or `at_most` so long.
+    /// Waits until somebody calls `wake_up`, at most for `at_most`.
     pub(super) fn pause(&self, at_most: Duration) {
         let guard = self.wake.0.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.wake.1.wait_timeout(guard, at_most));
@@ -544,8 +545,8 @@ impl Manager {
     }
 }
 
-/// One change of a job at a time; a second one is told so. Whoever follows records holds the lock for moments only,
-/// which is what the patience is for.
+/// Only one caller changes a job at a time; a second one gets an error. The background thread holds the lock for
+/// moments only, so the lock is tried for half a second first.
 pub(super) fn exclusive<'a>(change: &'a Mutex<()>, job: &str) -> Result<MutexGuard<'a, ()>, Error> {
     for _ in 0..CHANGE_TRIES {
         match change.try_lock() {

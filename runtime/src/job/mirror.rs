@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::log::{self, GroupPosition};
 use crate::model::{NextOffset, Uid};
 
-/// A group without members forgets what is not written again (after a week, by default).
+/// How often positions are written that have not changed: Kafka forgets the offsets of a group without members after a
+/// week by default.
 const WRITE_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// By topic and partition.
@@ -24,7 +25,7 @@ pub struct Mirror {
 #[derive(Default)]
 struct Mirrored {
     written: Positions,
-    /// `now` of the last time.
+    /// `now` at the last writing.
     at: Duration,
     failing: bool,
 }
@@ -50,7 +51,7 @@ impl Mirror {
         if positions.is_empty() || (unchanged && now.saturating_sub(mirrored.at) < WRITE_AGAIN) {
             return;
         }
-        // All of them: what somebody else has written over some is mended along with it.
+        // All positions are written, also those that have not changed: another client may have overwritten some.
         let entry = |((topic, partition), next): (&(String, i32), &NextOffset)| GroupPosition {
             topic: topic.clone(),
             partition: *partition,
@@ -65,7 +66,7 @@ impl Mirror {
                 mirrored.written.extend(positions);
                 (mirrored.at, mirrored.failing) = (now, false);
             }
-            // Once per outage: it is tried every time.
+            // Warned of once per outage, though writing is tried every time.
             Err(error) if !mirrored.failing => {
                 tracing::warn!(
                     job = %name,
@@ -77,7 +78,7 @@ impl Mirror {
         }
     }
 
-    /// Forgets what is not of these jobs.
+    /// Forgets all jobs but these.
     pub fn keep(&mut self, is_kept: impl Fn(Uid) -> bool) {
         self.jobs.retain(|uid, _| is_kept(*uid));
     }

@@ -1,10 +1,10 @@
-//! The bytes of modules, kept where the jobs are kept: in a topic of the home log. A server that has lost its disk
-//! needs nobody.
+//! The bytes of modules, kept where the jobs are kept: in a topic of the home log. A server that has lost its disk gets
+//! them from there, and nobody has to push them again.
 //!
 //! Owns the modules topic and the one transactional id that writes it; the registry's directory is a cache in front of
-//! it. Bytes are committed here before any record names them. Reads the topic only when the cache cannot help, and what
-//! it has read once it knows where to find. The records are `registry::chunks`.
-//! Read [`ModuleLog::put`] first, then [`ModuleLog::get`].
+//! it. Bytes are committed here before any record names them. Reads the topic only when the cache lacks a module, and
+//! remembers where each module begins. The records are `registry::chunks`. Read [`ModuleLog::put`] first, then
+//! [`ModuleLog::get`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,9 @@ use crate::model::{Digest, PartitionBatch};
 use crate::registry::ModuleStore;
 use crate::registry::chunks::{self, Assembly, ChunkRecord};
 
-/// A chunk, its key and what a record costs besides.
+/// Room for one chunk, its key and the overhead of a record.
 const MAX_RECORD_BYTES: u32 = 1 << 20;
-/// Another server may take the transactional id over at the same moment.
+/// Tries of one write: another server may take the transactional id over at the same moment.
 const ATTEMPTS: u32 = 5;
 
 pub struct ModuleLog {
@@ -36,18 +36,18 @@ pub struct ModuleLog {
 /// The topic as far as this server has read it.
 #[derive(Default)]
 struct Known {
-    /// The next offset to read; none yet: the topic's start.
+    /// The next offset to read; `None` before the first reading, which begins at the topic's start.
     next: Option<i64>,
     /// Where the first chunk of each module stands.
     firsts: BTreeMap<Digest, i64>,
     assembly: Assembly,
     /// Where the module that is being put together began.
     begun: i64,
-    /// Of keys of another kind: another release keeps something there.
+    /// The log has been told once that the topic holds keys of another kind, which another release must have written.
     has_told: bool,
 }
 
-/// What became of bytes that were to be kept.
+/// The result of [`ModuleLog::put`].
 pub struct Kept {
     pub digest: Digest,
     /// They were in the topic already.
@@ -68,8 +68,8 @@ impl ModuleLog {
         Ok(Self { log, topic, transactional_id, cache, known: Mutex::default() })
     }
 
-    /// Commits the bytes to the topic, unless it has them. The cache is only filled: a disk that cannot take them keeps
-    /// no module out.
+    /// Commits the bytes to the topic, unless it has them. Then the cache is filled; a disk that cannot take them is no
+    /// reason to refuse the module.
     pub fn put(&self, module: &[u8]) -> Result<Kept, Error> {
         let digest = Digest::of(module);
         let mut known = self.lock();
@@ -94,7 +94,7 @@ impl ModuleLog {
         };
         let mut known = self.lock();
         self.read_on(&mut known)?;
-        // Reading on has filled the cache with what the topic had more.
+        // `read_on` has put modules that were new in the topic into the cache.
         if let Ok(module) = self.cache.get(digest) {
             return Ok(module);
         }
@@ -108,7 +108,7 @@ impl ModuleLog {
                 self.fill_cache(&module);
                 Ok(module)
             }
-            // A file that cannot be read for the moment is no reason to call for a person.
+            // The file may be readable in a moment: report that, and do not ask a person to push the module again.
             None if why.kind() == Kind::Retry => Err(why.into()),
             None => Err(Error::NoBytes { digest, topic: self.topic.clone(), found: why.to_string() }),
         }
@@ -119,7 +119,7 @@ impl ModuleLog {
         for _ in 0..ATTEMPTS {
             match self.attempt(digest, module) {
                 Ok(CommitOutcome::Committed) => {}
-                // Taking over settles it; what the topic says then is what happened.
+                // Taking the transactional id over settles the commit; the topic then says whether it happened.
                 Ok(CommitOutcome::Indefinite(error)) => {
                     tracing::warn!(module = %digest.short(), "nobody knows whether the module was written: {error}");
                     drop(self.log.writer(&self.transactional_id)?);
@@ -147,7 +147,7 @@ impl ModuleLog {
         writer.commit()
     }
 
-    /// Reads what has been added to the topic. What the cache lacks of it goes there.
+    /// Reads what has been added to the topic since the last reading, and puts modules that the cache lacks into it.
     fn read_on(&self, known: &mut Known) -> Result<(), Error> {
         let start = self.log.start_offset(&self.topic, 0)?;
         let end = self.log.end_offset(&self.topic, 0, Isolation::ReadUncommitted)?;
@@ -165,13 +165,13 @@ impl ModuleLog {
             }
             Ok::<_, Error>(Goes::On)
         });
-        // Also where it ended early: what was put together so far goes on from there.
+        // Also after an error: the next reading goes on behind the last record that was taken.
         known.next = Some(*read.as_ref().unwrap_or(&at));
         read.map(drop)
     }
 
-    /// A module that this record completes. A record that is none of ours, or is damaged, counts as not there: the
-    /// module is then missing, and pushing it again mends that.
+    /// Takes one record, and returns the module that it completes. A damaged record is left out: its module then counts
+    /// as missing, and pushing it again mends that.
     fn take(&self, known: &mut Known, batch: &PartitionBatch, i: usize) -> Option<(Digest, Vec<u8>)> {
         let offset = batch.offsets[i];
         // Removed.
@@ -199,7 +199,7 @@ impl ModuleLog {
         })
     }
 
-    /// One module that the topic is known to have.
+    /// Reads one module whose first chunk is known to stand at `first`.
     fn fetch(&self, known: &Known, digest: Digest, first: i64) -> Result<Option<Vec<u8>>, Error> {
         let Some(end) = known.next else { return Ok(None) };
         let (mut reading, mut found) = (Known::default(), None);
@@ -223,7 +223,8 @@ impl ModuleLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // What a panicking thread left is whole: a map, and a module that is put together anew where chunks are missing.
+        // A thread that panicked left nothing half-done: the map is whole, and a module with missing chunks is read
+        // again.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

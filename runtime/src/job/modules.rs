@@ -100,7 +100,7 @@ impl Modules {
 }
 
 /// # Errors
-/// The reference with what is there instead.
+/// A sentence that names the reference, and the versions or the similar name that exist instead.
 pub fn find(view: &View, reference: &str) -> Result<ModuleRecord, String> {
     if let Some(digest) = Digest::parse(reference) {
         let found = view.modules().find(|module| module.id.digest == digest);

@@ -1,4 +1,4 @@
-//! What applying a spec would do: everything that can be known before anything moves.
+//! What applying a spec would do: everything that can be known before anything is changed.
 //!
 //! Pure but for one thing: every module is opened once with its parameters, as each task will do.
 //! Every refusal names the place in the spec, what was found there, and the remedy; all of them are
@@ -28,7 +28,7 @@ use crate::model::{Digest, StageName};
 use crate::task::plan::{ModuleRef, Parameter};
 use crate::wasm::contract::{Description, GuestFactory};
 
-/// Something in a spec that cannot be.
+/// Something in a spec that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub place: String,
@@ -103,7 +103,8 @@ pub struct Plan {
     pub topics_to_create: Vec<String>,
     /// The spec resolved; `None` only where it is refused.
     pub graph: Option<Graph>,
-    /// What the system refused while modules were opened: it says nothing of the spec, and may pass.
+    /// What the system refused (memory, descriptors) while modules were opened. It says nothing about the spec and may
+    /// pass.
     pub trouble: Option<String>,
 }
 
@@ -156,10 +157,10 @@ pub fn plan(spec: &JobSpec, facts: &Facts) -> Plan {
     }
 }
 
-/// The graph of a spec that was planned before: nothing is opened, and nothing compared.
+/// The graph of a spec that was planned before: no module is opened, and nothing is compared with the running job.
 ///
 /// # Errors
-/// What has gone meanwhile.
+/// Something that the spec needs has disappeared since.
 pub fn resolve(spec: &JobSpec, facts: &Facts) -> Result<Graph, Vec<Refusal>> {
     let mut findings = Findings::default();
     let graph = graph::resolve(spec, facts, &mut findings);

@@ -1,4 +1,4 @@
-//! Whether and when a task that ended by itself is started again. Pure: told the time, asked for a verdict.
+//! Whether and when a task that ended by itself is started again. Pure: the caller passes the time and gets a verdict.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use crate::error::Kind;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Restarts within [`WINDOW`]; one more and the task stays down until a person looks.
+/// Restarts that are allowed within [`WINDOW`]. After one more the task stays down until a person applies the job
+/// again.
 const BUDGET: usize = 10;
 const WINDOW: Duration = Duration::from_secs(600);
 
@@ -29,9 +30,10 @@ impl Restarts {
     pub fn judge(&mut self, kind: Option<Kind>, now: Duration, jitter: f64) -> Verdict {
         self.total += 1;
         match kind {
-            // Stored bytes are wrong, or the job is: another try finds the same.
+            // Stored bytes are damaged, or the job cannot run as it is: another try would fail in the same way.
             Some(Kind::Corrupt | Kind::Invalid | Kind::NotFound) => return Verdict::GiveUp,
-            // Somebody else owns the task, as its last claim says: two processes would fence each other for ever.
+            // The task's last claim is another process's. Taking over again would make the two fence each other for
+            // ever.
             Some(Kind::Fenced) => return Verdict::GiveUp,
             _ => {}
         }

@@ -1,4 +1,5 @@
-//! The tasks of one job as they run: started, aimed at what the records say, looked at, told to end.
+//! The running tasks of one job: starts them, gives them the target that follows from the records, shows their status
+//! and tells them to end.
 //!
 //! Owns the handles and the pace at which tasks that ended by themselves start again. Decides nothing about a job or
 //! a swap, and never waits for a task.
@@ -23,7 +24,7 @@ use crate::task::handle::{Phase, TaskHandle, TaskStatus};
 use crate::task::plan::{ModuleRef, ModuleSource, TaskPlan};
 use crate::task::target::{Change, Target};
 
-/// Makes tasks: real ones, or made up by tests.
+/// Starts tasks: real ones on threads, or stand-ins in tests.
 pub trait Runner: Send + Sync {
     /// Commits header 0 where the task has none.
     fn deploy(&self, plan: &TaskPlan) -> Result<(), Error>;
@@ -35,19 +36,19 @@ pub struct RunningJob {
     pub name: String,
     /// Under which lag tools see its positions.
     pub consumer_group: String,
-    /// What it was started with, but for the modules, which change while it runs.
+    /// The spec that it was started with, without the modules, which may be swapped while it runs.
     settings: JobSpec,
     tasks: Mutex<Vec<RunningTask>>,
     aim: Mutex<Aimed>,
     modules: Arc<JobModules>,
-    /// It was told to end, and is not started again.
+    /// Its tasks were told to end and are not started again.
     ending: AtomicBool,
 }
 
 struct RunningTask {
     plan: TaskPlan,
     handle: TaskHandle,
-    /// Of this handle's thread alone.
+    /// A new one for every thread that is started for the task.
     life: Uid,
     restarts: Restarts,
     /// `clock.elapsed()` at which it is started again.
@@ -64,7 +65,7 @@ struct Aimed {
     target: Target,
 }
 
-/// Where the records stand that a target was made from: the job's, and the newest swap's.
+/// The revisions of the records that a target was made from: the job's, and that of its newest swap.
 pub type Records = (Revision, Option<Revision>);
 
 /// One task as others see it.
@@ -88,7 +89,7 @@ pub struct Owned {
 }
 
 impl TaskView {
-    /// It stands still until a person, or another version, helps.
+    /// It does nothing until a person applies the job again, or another version of a module comes in.
     pub fn needs_help(&self) -> bool {
         self.down || self.status.phase == Phase::Held
     }
@@ -133,10 +134,10 @@ impl RunningJob {
         self.settings != settings(&job.spec)
     }
 
-    /// Aims every task at what the records say. The same again changes nothing.
+    /// Gives every task the target that follows from the records. Setting the same target again changes nothing.
     ///
     /// # Errors
-    /// A module that cannot be had: the tasks keep the target that they have.
+    /// A module cannot be loaded. The tasks then keep their old target.
     pub fn aim(&self, aims: Aims, records: Records) -> Result<(), Error> {
         let mut aimed = lock(&self.aim);
         if aimed.aims.as_ref() == Some(&aims) {
@@ -144,7 +145,7 @@ impl RunningJob {
             return Ok(());
         }
         drop(aimed);
-        // Without the lock: a module may have to be read and compiled.
+        // The lock is released here, since a module may have to be read and compiled.
         let target = self.target(&aims)?;
         let mut aimed = lock(&self.aim);
         *aimed = Aimed { aims: Some(aims), records: Some(records), target };
@@ -195,7 +196,8 @@ impl RunningJob {
         at_home.map(|sink| (sink.topic.name.clone(), sink.topic.rules)).collect()
     }
 
-    /// As the tasks last reported them after a commit. Not of one that has failed: somebody else may own it.
+    /// The positions that the tasks reported after their last commits. A task that has failed is left out, since
+    /// another process may own it by now.
     pub fn positions(&self) -> Positions {
         let mut positions = Positions::new();
         for task in self.lock().iter() {
@@ -246,7 +248,7 @@ impl RunningJob {
         self.ending.load(Ordering::SeqCst)
     }
 
-    /// No task runs, or will again.
+    /// No task is running, and none will be started again.
     pub fn has_ended(&self) -> bool {
         let is_ending = self.is_ending();
         self.lock().iter().all(|task| (task.given_up || is_ending) && task.handle.has_ended())
@@ -258,9 +260,10 @@ impl RunningJob {
         tasks.iter().filter(|task| !task.handle.has_ended()).map(|task| task.plan.task.number).collect()
     }
 
-    /// Starts tasks again that ended by themselves, when their time has come.
+    /// Starts tasks that ended by themselves again, each after its pause.
     pub fn supervise(&self, runner: &dyn Runner, clock: &dyn Clock) {
-        // Locked first, as where the target changes: a task that is started meanwhile gets the newest.
+        // The target is locked before the tasks, in the same order as in `aim`, so that a task that is started here
+        // gets the newest target.
         let aimed = lock(&self.aim);
         let (now, mut tasks) = (clock.elapsed(), self.lock());
         if self.is_ending() {

@@ -14,7 +14,7 @@ use crate::model::{EventTime, PartitionBatch};
 const OF_PARTITION: i64 = 20;
 const OF_TOPIC: usize = 400;
 const WAIT: Duration = Duration::from_millis(20);
-/// Nobody waits longer than half a second for a plan because a topic is slow.
+/// A slow topic delays a plan by half a second at most.
 const EMPTY_POLLS_MAX: u32 = 25;
 
 /// How many records with a key stand where each partitioner would have put them.
@@ -26,7 +26,7 @@ pub struct KeySample {
 }
 
 impl KeySample {
-    /// Of a partitioner that can be checked.
+    /// The count for one partitioner; `None` for one that cannot be checked.
     pub fn in_place(&self, partitioner: Partitioner) -> u64 {
         match partitioner {
             Partitioner::Murmur2 => self.murmur2,
@@ -75,7 +75,7 @@ fn try_keys(topic: &TopicInfo, codec: &SourceCodec, log: &dyn Log) -> Result<Key
             continue;
         }
         seen += batch.len();
-        // Times do not matter here, and no bound is to hide a key.
+        // Only keys matter here, so no bound on event time may reject a record.
         codec.decode(&batch, EventTime::MAX, None, &mut decoded);
         for (position, &i) in decoded.kept.iter().enumerate() {
             let own = || batch.keys.get(i as usize);

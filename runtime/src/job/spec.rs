@@ -375,7 +375,7 @@ impl Error {
         let error = error.without_snippet();
         let message = match error {
             serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => unknown("field", field, expected),
-            // What stands there may be the secret itself.
+            // The text may be the secret itself, so it is not shown.
             serde_saphyr::Error::SerdeUnknownVariant { expected, .. } if *expected == ["env", "file"] => {
                 "this says nothing of where the secret stands: write `{env: VARIABLE}` or `{file: /path}`".to_owned()
             }
@@ -413,7 +413,7 @@ fn unknown(what: &str, found: &str, known: &[&str]) -> String {
     format!("unknown {what} `{found}`{hint} (known: {})", known.join(", "))
 }
 
-/// What the parser calls by the names of its events.
+/// The parser names its events; these are the words for people.
 fn kind_of_node(event: &str) -> &str {
     match event {
         "string scalar" | "scalar" => "a single value",
@@ -423,7 +423,7 @@ fn kind_of_node(event: &str) -> &str {
     }
 }
 
-/// What the parser calls by the names of Rust's types.
+/// The parser names Rust's types; these are the words for people.
 fn kind_of_value(ty: &str) -> &str {
     match ty {
         "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "whole number from 0 on (or a greater one than can be)",

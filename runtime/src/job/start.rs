@@ -1,7 +1,7 @@
 //! Where a new job starts reading: what its spec says, resolved to an offset per partition.
 //!
-//! Asked when the job is created, then written down and committed as header 0 of every task. Nothing here ever falls
-//! back to another place: what cannot be resolved for every partition is refused with the remedy.
+//! Resolved when the job is created, then kept in its record and committed as header 0 of every task. There is no
+//! fallback: a start that cannot be resolved for every partition is refused, with the remedy.
 
 use super::plan::Refusal;
 use super::spec::{SourceSpec, StartSpec};
@@ -18,7 +18,7 @@ impl From<log::Error> for Error {
     }
 }
 
-/// Whether the offsets stand somewhere outside the topic, so that a plan looks whether they are there.
+/// Whether the offsets come from outside the topic (a consumer group), so that a plan has to look whether they exist.
 pub fn may_be_missing(start: &StartSpec) -> bool {
     matches!(start, StartSpec::Group(_) | StartSpec::Offsets(_))
 }
@@ -99,7 +99,7 @@ fn as_given(source: &SourceSpec, topic: &TopicInfo, log: &dyn Log) -> Result<Vec
     Ok(offsets)
 }
 
-/// A job that starts where nothing is any more would stop at once: said before it is made.
+/// A job that starts at records that retention has deleted would stop at once, so it is refused before it is created.
 fn check_held(
     source: &SourceSpec,
     field: &str,

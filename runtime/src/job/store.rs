@@ -30,7 +30,7 @@ pub type Revision = i64;
 pub enum Expected {
     Absent,
     At(Revision),
-    /// Whatever is there; only where nothing that could stand there matters.
+    /// Any revision. Only for changes that are right whatever the record holds.
     Any,
 }
 
@@ -51,7 +51,7 @@ impl Change {
     }
 }
 
-/// Everything that is known, as of some moment. Cheap to clone.
+/// All records as they were at one moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     records: Arc<BTreeMap<Key, (Revision, Record)>>,
@@ -110,12 +110,12 @@ pub struct Store {
     /// The control topic.
     topic: String,
     transactional_id: String,
-    /// As of the last write or take-over. Apart from `inner`, so that whoever looks never waits for a write.
+    /// The view after the last write or take-over. It has a lock of its own, so that readers never wait for a write.
     view: Mutex<View>,
     inner: Mutex<Inner>,
 }
 
-/// Held during a write, which may last as long as the log is away.
+/// Locked during a write, which may take as long as the log is unreachable.
 struct Inner {
     writer: Option<Box<dyn Writer>>,
     view: View,
@@ -123,7 +123,7 @@ struct Inner {
     next: i64,
     /// The newest write ids seen, per key, since the last attempt to write began.
     writes: BTreeMap<Key, Vec<u8>>,
-    /// That there are records of unknown kinds.
+    /// The log has been told once that there are records of unknown kinds.
     has_told: bool,
 }
 
@@ -160,7 +160,7 @@ impl Store {
     /// [`Error::Conflict`] where a record is not at the revision that a change was made for.
     pub fn commit(&self, changes: &[Change]) -> Result<View, Error> {
         self.write(changes).map_err(|error| match error {
-            // Whatever failed: a topic that is gone is the reason, and no other remedy helps.
+            // Whatever the error says, a topic that was deleted is the cause of it, and only restoring it helps.
             Error::Log(_) if matches!(self.log.topic(&self.topic), Err(log::Error::UnknownTopic(_))) => {
                 Error::ControlGone { topic: self.topic.clone() }
             }
@@ -184,7 +184,7 @@ impl Store {
     /// One epoch with all changes. False where another server came in between: nothing was written.
     fn attempt(&self, inner: &mut Inner, changes: &[Change], write_id: &[u8]) -> Result<bool, Error> {
         failpoint("control-write-begins");
-        // Asked only about this attempt: it must not grow with every name that ever was.
+        // Needed for this attempt only; kept longer it would grow with every name that was ever used.
         inner.writes.clear();
         let writer = inner.writer.as_mut().ok_or(Error::ShuttingDown)?;
         let written = writer
@@ -197,7 +197,7 @@ impl Store {
                 self.read_to_end(inner)?;
                 Ok(true)
             }
-            // Nobody knows whether it happened: what the topic says after taking it over decides.
+            // Nobody knows whether the commit happened. After taking over, the topic itself says so.
             Ok(CommitOutcome::Indefinite(_)) => {
                 inner.writer = None;
                 self.take_over(inner)?;
@@ -240,7 +240,8 @@ impl Store {
         Ok(())
     }
 
-    /// Once: they are no fault, and whoever goes back to an older release may wonder what became of them.
+    /// Logs once that there are such records. They are no fault, but somebody who went back to an older release may
+    /// look for them.
     fn tell_of_foreign(&self, inner: &mut Inner) {
         let foreign = &inner.view.foreign;
         let Some(first) = foreign.first().filter(|_| !std::mem::replace(&mut inner.has_told, !foreign.is_empty()))
@@ -257,7 +258,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What a panicking thread left is whole: the view is replaced record by record.
+        // A thread that panicked left nothing half-done: the view is replaced as a whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
 //! Replacing one operator's module on every task of a job, or on none: the caller's side.
 //!
-//! Writes the first record of a swap, and what [`change`](super::change) says comes next; waits for an answer, and
-//! may leave: whoever follows the records goes on. The record in the control topic decides, and every step is
-//! repeatable. Read [`Manager::swap`], then `Manager::look`.
+//! Writes the first record of a swap and each next one as [`change`](super::change) computes it, and waits for an
+//! answer. Where the caller leaves, `follow` carries the swap on: the record in the control topic decides, and every
+//! step can be repeated. Read [`Manager::swap`], then `Manager::look`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -23,14 +23,14 @@ use crate::model::Uid;
 use crate::task::handle::TrialOutcome;
 use crate::wasm::contract::Description;
 
-/// Whoever asked waits so long for an answer. The swap goes on without them.
+/// How long a caller waits for an answer. The swap goes on after that.
 const PATIENCE: Duration = Duration::from_secs(720);
 /// The same for a job that is just being started.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(5);
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// What a swap would do: everything that can be known before anything moves.
+/// What a swap would do: everything that can be known before anything is changed.
 #[derive(Debug)]
 pub struct SwapPlan {
     pub operator: String,
@@ -72,7 +72,7 @@ impl Manager {
         let to = self.modules.find(reference)?.id;
         let view = self.store.view();
         let open = view.swap(job.uid).map(|(_, swap)| swap).filter(|swap| !swap.phase.is_over());
-        // What tasks that do not run have in their headers is older than what the record says.
+        // A task that does not run names in its last header what it ran then; the record may have moved on since.
         let from = open.filter(|open| open.operator == operator && open.phase != SwapPhase::Probation);
         let from = from.map_or_else(|| module.clone(), |open| open.from.clone());
         self.check_no_other(&job, operator, open)?;
@@ -94,7 +94,7 @@ impl Manager {
         let empty = states.into_iter().filter(|state| state.fate == Fate::Emptied).map(|state| state.state).collect();
         let swap = self.begin(&job, operator, (from, to), empty, false)?;
         drop(one);
-        made(self.answer(name, swap)?)
+        answer_of(self.answer(name, swap)?)
     }
 
     /// Goes back to the version before the last swap. The newer module migrates the state back.
@@ -114,13 +114,13 @@ impl Manager {
                 self.judge_way_back(&job, &swap)?;
                 let back = self.begin(&job, &swap.operator, (swap.to, swap.from), BTreeSet::new(), true)?;
                 drop(one);
-                made(self.answer(name, back)?)
+                answer_of(self.answer(name, back)?)
             }
             Some((revision, swap)) if matches!(swap.phase, SwapPhase::Preparing | SwapPhase::Switching) => {
                 let is_decided = swap.phase == SwapPhase::Switching;
                 let phase = if is_decided { SwapPhase::RollingBack } else { SwapPhase::Abandoned };
                 let swap = SwapRecord { phase, reason, ..swap };
-                self.note(&swap, Expected::At(revision))?;
+                self.write_swap(&swap, Expected::At(revision))?;
                 drop(one);
                 self.answer(name, swap.swap)
             }
@@ -136,8 +136,8 @@ impl Manager {
         }
     }
 
-    /// One swap of a job at a time: two that are open at once would judge each other's tasks. One that no task can go
-    /// on with, since the job does not run, may be replaced at its own operator.
+    /// One swap of a job at a time: two that are open at once would judge each other's tasks. Where the job does not
+    /// run no task can carry an open swap on: then another swap of the same operator may replace it.
     fn check_no_other(&self, job: &JobRecord, operator: &str, open: Option<&SwapRecord>) -> Result<(), Error> {
         let is_up = self.is_up(job);
         let in_the_way =
@@ -189,7 +189,7 @@ impl Manager {
         }
     }
 
-    /// A way back is not held up by states that only the newer version has: whoever goes back means it.
+    /// States that only the newer version has are no reason to refuse a rollback: going back implies losing them.
     fn judge_way_back(&self, job: &JobRecord, swap: &SwapRecord) -> Result<(), Error> {
         let (old, new) = (self.description(&swap.to)?, self.description(&swap.from)?);
         let mut states = compare_states(&swap.operator, &old.states, &new.states);
@@ -209,7 +209,7 @@ impl Manager {
         Err(Error::SwapRefused { job: job.name.clone(), operator, refusals })
     }
 
-    /// As it was pushed: also of a module whose bytes cannot be had.
+    /// The description from the module's record, which is there even where its bytes cannot be read.
     fn description(&self, module: &ModuleId) -> Result<Description, Error> {
         Ok(self.modules.find(&module.digest.to_string())?.description)
     }
@@ -232,7 +232,8 @@ impl Manager {
             .collect()
     }
 
-    /// The first record. A job without tasks has nobody who could try: it is decided, and tried when they start.
+    /// Writes the first record. A job that does not run has no task that could try the new version: the swap begins as
+    /// decided, and the tasks try the version when they start.
     fn begin(
         &self,
         job: &JobRecord,
@@ -259,18 +260,19 @@ impl Manager {
             unknown: Unknown::default(),
         };
         let expected = self.store.view().swap(job.uid).map(|(revision, _)| revision);
-        self.note(&swap, expected.map_or(Expected::Absent, Expected::At))?;
+        self.write_swap(&swap, expected.map_or(Expected::Absent, Expected::At))?;
         let mut watches = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
         watches.entry(job.uid).or_default().begin(swap.swap);
         drop(watches);
         failpoint("swap-preparing");
-        // A job that could not be started with the old version is tried with the new one.
+        // A job that could not be started with the old version may start with the new one.
         self.slots().get_mut(&job.name).into_iter().for_each(|slot| slot.error = None);
         self.wake_up();
         Ok(swap.swap)
     }
 
-    /// Waits until the swap has come to where there is something to say, and drives it meanwhile.
+    /// Carries the swap on until the caller can be answered: it is over, on probation, or waits for the job to be
+    /// started.
     fn answer(&self, name: &str, swap: Uid) -> Result<SwapRecord, Error> {
         let until = self.clock.elapsed() + PATIENCE;
         let change = self.change_of(name);
@@ -305,8 +307,8 @@ impl Manager {
         }
     }
 
-    /// Compares the records to what the tasks report, writes what comes next, and aims the tasks at it. Called with the
-    /// job's change in hand; never waits for a task.
+    /// Compares the records with what the tasks report, writes the next record, and sets the tasks' target. The caller
+    /// holds the job's `change` lock. Never waits for a task.
     pub(super) fn look(&self, name: &str) {
         loop {
             match self.look_once(name) {
@@ -325,13 +327,13 @@ impl Manager {
         }
     }
 
-    /// Nothing went wrong in the last `pause`.
+    /// Whether nothing went wrong within the last `pause`.
     pub(super) fn may_look(&self, job: Uid, pause: Duration) -> bool {
         let watches = self.swaps.lock().unwrap_or_else(PoisonError::into_inner);
         watches.get(&job).is_none_or(|watch| watch.may_look(self.clock.elapsed(), pause))
     }
 
-    /// True where something was written: there may be more.
+    /// True where a record was written: the next look may find more to do.
     fn look_once(&self, name: &str) -> Result<bool, Error> {
         let view = self.store.view();
         let Some((job_revision, job)) = view.job(name) else { return Ok(false) };
@@ -351,17 +353,17 @@ impl Manager {
             watches.entry(job.uid).or_default().look(swap, reports.as_deref(), self.clock.elapsed())
         };
         let Some(next) = next else { return Ok(false) };
-        self.note(&next, Expected::At(revision))?;
-        passed(&next);
+        self.write_swap(&next, Expected::At(revision))?;
+        failpoint_after(&next);
         Ok(true)
     }
 
-    /// Its tasks run, and could try something.
+    /// Whether the job's tasks run, so that they can try a version.
     fn is_up(&self, job: &JobRecord) -> bool {
         job.desired == Desired::Running && self.running_job(&job.name).is_some()
     }
 
-    /// Waits for a job that is just being started: who decides without its tasks decides without a trial.
+    /// Waits for a job that is just being started, so that its tasks can try the new version before it is decided.
     fn until_started(&self, name: &str) -> Result<(), Error> {
         let until = self.clock.elapsed() + START_PATIENCE;
         loop {
@@ -382,8 +384,9 @@ impl Manager {
         }
     }
 
-    /// Writes the swap; where it decides which module the job has, the job's record in the same epoch.
-    pub(super) fn note(&self, swap: &SwapRecord, expected: Expected) -> Result<(), Error> {
+    /// Writes the swap's record, and in the same epoch the job's record where the swap changes which module the job
+    /// has.
+    pub(super) fn write_swap(&self, swap: &SwapRecord, expected: Expected) -> Result<(), Error> {
         let record = Record::Swap(Box::new(swap.clone()));
         let mut changes = vec![Change::put(record, expected)];
         let (revision, mut job) = self.record(&swap.job)?;
@@ -399,8 +402,8 @@ impl Manager {
     }
 }
 
-/// The answer to whoever wanted the version.
-fn made(swap: SwapRecord) -> Result<SwapRecord, Error> {
+/// What the caller who asked for the version is told.
+fn answer_of(swap: SwapRecord) -> Result<SwapRecord, Error> {
     match swap.phase {
         SwapPhase::Abandoned | SwapPhase::RolledBack => {
             let SwapRecord { job, swap, reason, .. } = swap;
@@ -410,14 +413,14 @@ fn made(swap: SwapRecord) -> Result<SwapRecord, Error> {
     }
 }
 
-/// A task that cannot be given what the records say is one that has not come to it.
+/// A task whose target could not be set counts as one that has failed to come to the new version.
 fn unaimed(report: &mut Report, error: &Error) {
     if report.trial.is_none() {
         report.trial = Some(TrialOutcome::Failed { why: error.to_string(), kind: error.kind() });
     }
 }
 
-fn passed(swap: &SwapRecord) {
+fn failpoint_after(swap: &SwapRecord) {
     match swap.phase {
         SwapPhase::Switching => failpoint("swap-decided"),
         SwapPhase::Probation => failpoint("swap-switched"),

@@ -1,5 +1,5 @@
-//! What is done now and then for every job and has to wait for the log, on a thread of its own: a slow cluster must not
-//! keep the supervisor from its tasks.
+//! Periodic work for every job that may have to wait for the log. It has a thread of its own, so that a slow cluster
+//! does not keep the supervisor from its tasks.
 //!
 //! Mirrors positions to consumer groups, and watches the partition counts of sources, what sinks take, and whether somebody
 //! else commits for a task that has nothing to commit itself. Read [`Manager::watch`] first.
@@ -42,7 +42,7 @@ impl Watch {
         let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Running { stop, ended }) = running {
             drop(stop);
-            // It says nothing: its side is dropped when it ends.
+            // Nothing is ever sent; the receiver returns when the thread ends and drops its sender.
             let _ = ended.recv_timeout(patience.max(LAST_PATIENCE));
         }
     }
@@ -92,7 +92,7 @@ impl Manager {
         let running: Vec<_> = self.running_jobs().into_values().collect();
         let new: Vec<_> = running.iter().filter(|job| !is_in(shown, job)).cloned().collect();
         shown.extend(new);
-        // One that was ended is shown once more after its last commit.
+        // A job whose tasks have ended is mirrored once more, with the positions of its last commit.
         shown.retain(|job| {
             let goes_on = is_in(&running, job) || !job.has_ended();
             let of = Shown { job: job.uid, name: &job.name, group: &job.consumer_group };
@@ -152,10 +152,10 @@ impl Manager {
         }
     }
 
-    /// Ends the tasks: whoever follows the records starts those that the record and the topics ask for now.
+    /// Ends the tasks. `follow` then starts them again as the record and the topics ask for now.
     fn start_over(&self, name: &str, job: &Arc<RunningJob>) {
         let change = self.change_of(name);
-        // Somebody is changing it: looked at again the next time.
+        // A caller is changing the job; it is looked at again in the next round.
         let Ok(_one) = exclusive(&change, name) else { return };
         if self.running_job(name).is_some_and(|running| Arc::ptr_eq(&running, job)) {
             job.stop();
@@ -163,13 +163,13 @@ impl Manager {
     }
 }
 
-/// What to say of a source that has more partitions than before.
+/// The message about a source that has more partitions than before.
 fn grown(before: u32, topic: &TopicInfo) -> Option<String> {
     let (name, now) = (&topic.spec.name, topic.spec.partitions);
     (now > before).then(|| format!("topic {name} has {now} partitions, it had {before}"))
 }
 
-/// What to say of a sink that takes other records than before.
+/// The message about a sink that takes other records than before.
 fn other_rules(before: &TopicRules, topic: &TopicInfo) -> Option<String> {
     let (name, now) = (&topic.spec.name, topic.rules());
     (now != *before).then(|| format!("topic {name} takes {}, it took {}", taken(&now), taken(before)))

@@ -192,14 +192,14 @@ fn end_after(len: usize, more: usize) -> Result<u32, Full> {
     u32::try_from(bytes).map_err(|_| Full { bytes })
 }
 
-/// A column cannot hold so much.
+/// The column would grow past 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a column of {bytes} bytes was asked for, one holds at most 4 GiB")]
 pub struct Full {
     pub bytes: usize,
 }
 
-/// Why three buffers are no column.
+/// Why three buffers do not form a column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("entry {entry}: {what}")]
 pub struct Malformed {

@@ -6,17 +6,17 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Characters that draw on a terminal or turn text round, as escapes.
+/// Shows characters that control a terminal or change the direction of text as escapes.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |c| !draws(c), |c, out| out.extend(c.escape_default()))
 }
 
-/// The same for text that has lines and columns of its own.
+/// The same for text whose own line ends and tabs are kept.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| !draws(c) || matches!(c, '\n' | '\t'), |c, out| out.extend(c.escape_default()))
 }
 
-/// JSON that says the same: such characters stand in its strings only, where they may be written by number.
+/// JSON with the same meaning: such characters can only stand in its strings, where they are written as `\u` escapes.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let by_number = |c: char, out: &mut String| {
         let mut units = [0; 2];

@@ -1,11 +1,11 @@
 //! A module as records of a topic: cut into chunks, each with a checksum, put together again by its digest.
 //!
-//! Owns the bytes of such a record, described in `docs/formats/modules.md`. Pure: knows no topic and no file. What it
-//! puts together has the digest that it is given out under; what is torn, damaged or mixed up is given out never.
+//! Owns the bytes of such a record, described in `docs/formats/modules.md`. Pure: knows no topic and no file. A module
+//! that is put together from chunks is returned only if its bytes have the expected digest.
 
 use crate::model::Digest;
 
-/// A record has to fit into what any cluster takes unasked (1 MiB).
+/// Small enough for a record of 1 MiB, which every cluster takes by default.
 pub const CHUNK_BYTES: usize = 512 << 10;
 const VERSION: u8 = 1;
 /// Version, index, count, bytes of the module.
@@ -92,7 +92,7 @@ impl Assembly {
     /// follow each other is dropped.
     ///
     /// # Errors
-    /// The chunks were all there, and are not the module.
+    /// All chunks are there, but their bytes do not have the module's digest.
     pub fn add(&mut self, chunk: &Chunk<'_>) -> Result<Option<(Digest, Vec<u8>)>, String> {
         if chunk.index == 0 {
             (self.digest, self.next) = (Some(chunk.digest), 0);
@@ -115,7 +115,7 @@ impl Assembly {
         Ok(Some((chunk.digest, bytes)))
     }
 
-    /// What was begun is no more.
+    /// Drops the chunks that were taken so far.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
@@ -133,7 +133,7 @@ fn read_key(key: &[u8]) -> Option<(Digest, u32)> {
     Some((Digest::parse(hex)?, index.parse().ok()?))
 }
 
-/// Of key and value, so that a value under another's key is noticed.
+/// Covers key and value, so that a value under the key of another chunk is noticed.
 fn checksum(key: &[u8], covered: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(key);

@@ -57,7 +57,8 @@ impl ModuleStore {
         let temporary = path.with_extension(format!("{}.tmp", Uid::random()));
         let written = write_durably(&temporary, &path, bytes);
         if written.is_err() {
-            // What is left of it is of no use; the first error is the one to tell.
+            // The file that is left is useless; the first error is the one that is reported, whether removing it works
+            // or not.
             let _ = fs::remove_file(&temporary);
         }
         written.map_err(io_error("write module", &path))?;
@@ -103,7 +104,7 @@ fn digest_of(path: &Path) -> Option<Digest> {
     Digest::parse(path.file_stem()?.to_str()?).filter(|_| is_ours)
 }
 
-/// A crash leaves the whole file under its name, or none.
+/// Writes to a temporary file and renames it: after a crash the name stands for the whole file, or for none.
 fn write_durably(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(temporary)?;
     file.write_all(bytes)?;

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use forebay::api::proto::{Job, JobState, Place, Task, TaskPhase, Topic};
 use serde::Serialize;
 
-/// Fewer records than this say nothing about a proportion.
+/// With fewer records than this a proportion means nothing.
 const RECORDS_MIN: u64 = 20;
-/// Of all records, in percent: from here on it is no longer single records that are bad.
+/// Percent of all records. From here on the fault is not in single records.
 const MANY_PERCENT: u64 = 10;
 /// Event time that stands for so long while records come is held back by something.
 const TIME_STANDS_MS: i64 = 10_000;
 /// Event time that is further ahead of the server's clock than this is that of a record whose clock was ahead.
 const TIME_AHEAD_MS: i64 = 60_000;
-/// Less room than this is gone within minutes.
+/// With less free space than this a disk may be full within minutes.
 const FREE_BYTES_MIN: u64 = 512 << 20;
 
 /// One thing that is wrong.
@@ -110,7 +110,7 @@ fn numbered(noun: &str, numbers: &[String]) -> String {
     format!("{noun}{plural} {}", numbers.join(", "))
 }
 
-/// What is wrong with a job that calls itself well.
+/// What is wrong with a job whose state is `running`.
 fn running(job: &Job, facts: &Facts, findings: &mut Vec<Finding>) {
     let before = facts.before.jobs.iter().find(|before| before.uid == job.uid);
     let tasks: Vec<(&Task, &Task)> = job
@@ -129,7 +129,7 @@ fn running(job: &Job, facts: &Facts, findings: &mut Vec<Finding>) {
     findings.extend(time_stands(job, &tasks, facts.after.at_ms));
 }
 
-/// It has no tasks although it is to run.
+/// The job has no tasks although it should be running.
 fn not_started(job: &Job, before: Option<&Job>) -> Option<Finding> {
     let still = before.is_some_and(|before| before.tasks.is_empty() && before.state() == job.state());
     (job.tasks.is_empty() && still).then(|| {
@@ -201,7 +201,7 @@ impl Counts {
         self.traps += other.traps;
     }
 
-    /// A counter that went back began anew.
+    /// A counter that is lower than before was started from 0 again.
     fn since(self, before: Self) -> Self {
         let since = |now: u64, then: u64| now.checked_sub(then).unwrap_or(now);
         Self {
@@ -227,7 +227,7 @@ impl Counted {
         Self { between, in_all }
     }
 
-    /// How many of how many, where it is a large part.
+    /// How many are bad, and how many there are in all, where the bad ones are a large part.
     fn part(&self, of: impl Fn(&Counts) -> u64) -> Option<(u64, u64)> {
         let counts = if self.between.records >= RECORDS_MIN { &self.between } else { &self.in_all };
         let (part, all) = (of(counts), counts.records);
@@ -313,7 +313,7 @@ fn take_back(job: &Job) -> String {
     )
 }
 
-/// There are records, and none is read.
+/// There are records to read, and the task reads none.
 fn reads_nothing(job: &Job, tasks: &[(&Task, &Task)], facts: &Facts) -> Option<Finding> {
     let stands = |(then, now): &&(&Task, &Task)| {
         let runs = then.phase() == TaskPhase::Running && now.phase() == TaskPhase::Running;
@@ -331,7 +331,7 @@ fn reads_nothing(job: &Job, tasks: &[(&Task, &Task)], facts: &Facts) -> Option<F
     })
 }
 
-/// Records come, and event time does not.
+/// Records arrive, but event time does not advance.
 fn time_stands(job: &Job, tasks: &[(&Task, &Task)], at_ms: i64) -> Option<Finding> {
     let stands = tasks.iter().filter_map(|(then, now)| {
         let slowest = now.slowest.as_ref()?;

@@ -9,7 +9,7 @@ use super::super::record::{JobRecord, ModuleId, SwapPhase, SwapRecord};
 use crate::model::{BEFORE_ALL_TIME, Uid};
 use crate::task::target::TimeReset;
 
-/// The level that every task of a job compares itself to.
+/// What every task of a job is to be: the target that each compares itself with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aims {
     pub trial: Option<Aim>,
@@ -20,7 +20,7 @@ pub struct Aims {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aim {
-    /// Why: the swap, or the job itself where no swap is open.
+    /// What asks for it: the swap, or the job itself where no swap is open.
     pub swap: Uid,
     pub operator: String,
     pub module: ModuleId,
@@ -31,8 +31,8 @@ pub struct Aim {
 impl Aims {
     pub fn of(job: &JobRecord, swap: Option<&SwapRecord>) -> Self {
         let on_trial = swap.filter(|swap| swap.phase == SwapPhase::Preparing);
-        // Meanwhile each task runs what it runs: one that could not come to what was decided before, and would go on
-        // trying that, is to try this.
+        // The operator of the trial is left out: each task keeps what it runs there, and one that has not come to the
+        // version that was decided before does not go on trying that one.
         let named = job.modules.iter().filter(|(operator, _)| on_trial.is_none_or(|swap| swap.operator != **operator));
         let modules = named.map(|(operator, module)| {
             let by = swap.filter(|swap| swap.operator == *operator && in_force(swap) == Some(module));
@@ -40,7 +40,7 @@ impl Aims {
                 swap: by.map_or(job.uid, |swap| swap.swap),
                 operator: operator.clone(),
                 module: module.clone(),
-                // A way back begins nothing anew.
+                // Going back to the old version makes no state empty.
                 empty: by.filter(|swap| swap.to == *module).map(|swap| swap.empty.clone()).unwrap_or_default(),
             }
         });

@@ -17,7 +17,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Whatever it is that goes.
+    /// Accepts every loss that these descriptions can cause.
     pub fn all(old: &Description, new: &Description, states: &[PlannedState]) -> Self {
         let of = |fate: Fate| states.iter().filter(move |state| state.fate == fate).map(|state| state.state.clone());
         let drop = of(Fate::Orphan).chain(gone_timers(old, new).map(str::to_owned));
@@ -97,7 +97,7 @@ pub fn refusals(
     refusals
 }
 
-/// What was named and is not there, or is not lost: most likely a slip of the pen, and another thing was meant.
+/// States and timers that the caller named but that do not exist or are not lost: most likely a typing error.
 fn unknown(
     operator: &str,
     old: &Description,

@@ -40,11 +40,11 @@ pub struct Report {
     pub runs: Option<Digest>,
     /// How the swap's version fares on trial there. Of another swap it is none.
     pub trial: Option<TrialOutcome>,
-    /// What the task tells of its switch, once it has switched by this swap.
+    /// The task's report of its switch, once it has switched to the version of this swap.
     pub switched: Option<SwitchedTask>,
-    /// Another one with every thread that is started for the task.
+    /// Changes with every thread that is started for the task.
     pub life: Uid,
-    /// In this life.
+    /// Traps since this thread was started.
     pub traps: u64,
     pub migrating: bool,
 }
@@ -65,7 +65,7 @@ pub enum Is {
     },
 }
 
-/// What decides, as the simulation may break it: it is worth what it notices.
+/// The rules that decide. The simulation breaks them one at a time, and has to notice each.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     /// Nothing is decided before every task has tried the new version.
@@ -76,7 +76,7 @@ struct Rules {
     only_guests_convict: bool,
     /// Facts that decide do not go back where a task starts again.
     traps_never_fewer: bool,
-    /// A way back that cannot be gone ends, too.
+    /// A rollback that a task cannot make comes to an end too.
     stuck_way_back_ends: bool,
 }
 
@@ -145,7 +145,7 @@ impl Watch {
     pub fn look(&mut self, swap: &SwapRecord, reports: Option<&[Report]>, now: Duration) -> Option<SwapRecord> {
         self.take_in(swap, reports.unwrap_or_default(), now);
         let Some(reports) = reports else {
-            // Time during which nothing runs proves nothing.
+            // While no task runs the new version is not being tested, so the time does not count.
             self.since = now;
             return self.without_tasks(swap);
         };
@@ -325,7 +325,7 @@ fn tried(reports: &[Report]) -> BTreeMap<TaskId, SwitchedTask> {
     reports.iter().map(|report| (report.task.clone(), tried(report))).collect()
 }
 
-/// What the tasks tell of their switch beside what they tried.
+/// Adds what the tasks report of their switch to what was recorded of their trials.
 fn switched(swap: &SwapRecord, reports: &[Report]) -> BTreeMap<TaskId, SwitchedTask> {
     let mut tasks = swap.tasks.clone();
     for report in reports {

@@ -313,7 +313,7 @@ fn record_swap(manager: &Manager, phase: SwapPhase) {
         tasks: BTreeMap::new(),
         unknown: Unknown::default(),
     };
-    manager.note(&swap, Expected::Any).unwrap();
+    manager.write_swap(&swap, Expected::Any).unwrap();
 }
 
 #[test]

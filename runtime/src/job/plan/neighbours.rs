@@ -1,4 +1,4 @@
-//! A spec beside the other jobs of the server: what is no mistake, and rarely meant.
+//! Compares a spec with the other jobs of the server, and warns of what is allowed but rarely intended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub struct Neighbour {
     writes: BTreeSet<Place>,
 }
 
-/// A topic, and on which cluster: none is home.
+/// A topic and its cluster; `None` is the home cluster.
 type Place = (Option<String>, String);
 
 impl Neighbour {
@@ -53,7 +53,7 @@ pub(super) fn warn(spec: &JobSpec, neighbours: &[Neighbour], findings: &mut Find
 
 /// The shortest way of records from a job back to it, over others; both ends are the job.
 fn ring(job: &Neighbour, others: &[Neighbour]) -> Option<Vec<String>> {
-    // By job the one that feeds it, nearest to the start first.
+    // For each job that was reached: the job that feeds it on a shortest way from the start.
     let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
     let mut reached = vec![job];
     while !reached.is_empty() {
@@ -117,7 +117,7 @@ mod tests {
             ["records may go round for ever: each of these jobs reads what the one before it writes: a → b → c → a"]
         );
         assert_eq!(warnings(&spec("a", "one", "five"), &ring), Vec::<String>::new());
-        // A ring that this job only feeds is no matter of its own.
+        // A ring that this job feeds without being part of it is reported for the jobs in the ring.
         let beside = [spec("x", "two", "three"), spec("y", "three", "two")];
         assert_eq!(
             warnings(&spec("a", "one", "two"), &beside),
