@@ -174,6 +174,14 @@ impl Client {
         Ok(answer.into_inner().swap.unwrap_or_default())
     }
 
+    /// Takes event time back to before all records.
+    pub async fn reset_time(&self, name: &str) -> Result<proto::TimeReset, Error> {
+        let request = proto::ResetTimeRequest { name: name.to_owned(), to_ns: None };
+        let answer =
+            self.jobs().reset_time(request).await.map_err(status(format!("reset event time of job {name}")))?;
+        Ok(answer.into_inner().reset.unwrap_or_default())
+    }
+
     fn jobs(&self) -> JobsClient<Channel> {
         JobsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
