@@ -12,6 +12,7 @@ mod health;
 mod jobs;
 pub mod json;
 mod lag;
+mod metrics;
 mod modules;
 pub mod server;
 mod topics;

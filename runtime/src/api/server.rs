@@ -22,6 +22,7 @@ use super::dead_letters::DeadLettersApi;
 use super::health::{self, Probe, ServerApi};
 use super::jobs::JobsApi;
 use super::lag::Ends;
+use super::metrics;
 use super::modules::ModulesApi;
 use super::proto::DESCRIPTORS;
 use super::proto::dead_letters_server::DeadLettersServer;
@@ -215,6 +216,9 @@ impl Platform {
         let server = Server::builder()
             .initial_connection_window_size(8 << 20)
             .initial_stream_window_size(4 << 20)
+            // For `GET /metrics`; gRPC speaks HTTP/2.
+            .accept_http1(true)
+            .add_routes(metrics::routes(Arc::clone(&self.manager)))
             .add_service(health)
             .add_service(reflection)
             .add_service(until(&is_ending, ModulesServer::new(modules).max_decoding_message_size(MESSAGE_BYTES_MAX)))

@@ -16,6 +16,8 @@ use crate::server::replace_folder;
 
 /// The last marker, and some of the delta before it: what a client was told is committed is so no more.
 const LAST_BYTES: u64 = 200;
+/// So many are committed before half of them are cut off: the open one is a small part of what stands there.
+const EPOCHS: u64 = 8;
 /// What must not come has no sign of its own, and is given this time to come.
 const SETTLE: Duration = Duration::from_millis(1_000);
 
@@ -104,7 +106,9 @@ pub async fn changelog_cut(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
     bed.server.end_well().await?;
     let (ground, changelog) = (bed.ground, bed.changelog(&bed.name)?);
     let partitions = ground.partitions(&changelog)?;
-    tokio::task::block_in_place(|| cut_tails(ground, &changelog, &partitions))?;
+    tokio::task::block_in_place(|| {
+        cut_tails(ground, &changelog, &partitions, |length| length.saturating_sub(LAST_BYTES))
+    })?;
     stops(bed, &["changelog", "has lost data", "restore"]).await
 }
 
@@ -114,15 +118,19 @@ pub async fn changelog_cut(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
 /// # Errors
 /// As `input_truncated`.
 pub async fn changelog_cut_after_kill(bed: &mut Bed<'_>) -> Result<Vec<Duration>, String> {
+    let client = bed.server.client()?;
+    let committed = |job: &Job| Ok(job.tasks.iter().all(|task| task.epoch >= EPOCHS));
+    until(&client, &bed.name, committed).await.map_err(|why| bed.server.complaint(&why))?;
     bed.server.kill();
     let (ground, changelog) = (bed.ground, bed.changelog(&bed.name)?);
     let partitions = ground.partitions(&changelog)?;
-    tokio::task::block_in_place(|| cut_tails(ground, &changelog, &partitions))?;
+    // What stands last may be of an epoch that was never committed.
+    tokio::task::block_in_place(|| cut_tails(ground, &changelog, &partitions, |length| length / 2))?;
     stops(bed, &["changelog", "has lost its end", "restore"]).await
 }
 
-/// Takes the last bytes of each partition; the broker drops what is left of the batch in them.
-fn cut_tails(ground: &Ground, topic: &str, partitions: &[i32]) -> Result<(), String> {
+/// Takes the end of each partition, and leaves so much of its file; the broker drops what is left of the batch in it.
+fn cut_tails(ground: &Ground, topic: &str, partitions: &[i32], left_of: impl Fn(u64) -> u64) -> Result<(), String> {
     ground.cluster.kill(1)?;
     for partition in partitions {
         let folder = find(&ground.cluster.data(1), &format!("{topic}-{partition}"))?;
@@ -130,7 +138,7 @@ fn cut_tails(ground: &Ground, topic: &str, partitions: &[i32]) -> Result<(), Str
         let doing = |error: std::io::Error| format!("cut {}: {error}", path.display());
         let file = std::fs::File::options().write(true).open(&path).map_err(doing)?;
         let length = file.metadata().map_err(doing)?.len();
-        file.set_len(length.saturating_sub(LAST_BYTES)).map_err(doing)?;
+        file.set_len(left_of(length)).map_err(doing)?;
     }
     ground.cluster.up(1)
 }
