@@ -18,6 +18,7 @@ mod outage;
 mod report;
 mod restart;
 mod swap;
+mod timers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum What {
     Keyed(keyed::Options),
     /// How long output is silent while the code of a running task is swapped.
     Swap(swap::Options),
+    /// How soon a task hears a command while ten million of its timers fire.
+    Timers(timers::Options),
     /// From the start of a process that was killed to its first committed output.
     Restart(restart::Options),
     /// From kill -9 of the server to the next committed output, as a user sees it, and what that is made of.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         What::Latency(options) => latency::run(&setup, options),
         What::Keyed(options) => keyed::run(&setup, options),
         What::Swap(options) => swap::run(&setup, options),
+        What::Timers(options) => timers::run(&setup, options),
         What::Restart(options) => restart::run(&setup, options),
         What::Outage(options) => outage::run(&setup, options),
         What::RestartChild(options) => restart::child(&setup, options),
