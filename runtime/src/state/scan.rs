@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::disk::{Disk, Entries};
 use super::key::{self, VALUE};
 use super::store::Store;
+use super::waiting::Written;
 use super::{Error, value};
 
 /// A committed value with its key and the schema version that it was written in.
@@ -37,25 +38,30 @@ impl Cursor {
 pub struct Snapshot {
     db: Arc<Disk>,
     dir: PathBuf,
+    /// What was committed before and is on its way to RocksDB.
+    on_its_way: Option<Arc<Written>>,
 }
 
 impl Snapshot {
-    pub(super) fn new(store: &Store) -> Self {
-        Self { db: Arc::clone(store.db()), dir: store.dir().to_owned() }
+    pub(super) fn new(store: &Store, on_its_way: Option<Arc<Written>>) -> Self {
+        Self { db: Arc::clone(store.db()), dir: store.dir().to_owned(), on_its_way }
     }
 
-    /// All values of one state. What the pass sees is fixed when it begins: epochs that are applied
+    /// All values of one state. Waits until what was committed before is in RocksDB. What the pass sees is fixed when it begins: epochs that are applied
     /// meanwhile do not show.
     pub fn values(&self, operator: &str, state: &str) -> Values<'_> {
+        let is_incomplete = self.on_its_way.as_ref().is_some_and(|written| !written.wait());
         let mut scan = Scan::new(&self.db, operator, state);
         scan.seek_to_group(0);
-        Values { scan, snapshot: self, operator: operator.to_owned(), state: state.to_owned() }
+        Values { scan, is_incomplete, snapshot: self, operator: operator.to_owned(), state: state.to_owned() }
     }
 }
 
 /// See [`Snapshot::values`].
 pub struct Values<'a> {
     scan: Scan<'a>,
+    /// What was committed before did not reach RocksDB.
+    is_incomplete: bool,
     snapshot: &'a Snapshot,
     operator: String,
     state: String,
@@ -65,6 +71,10 @@ impl Iterator for Values<'_> {
     type Item = Result<StoredValue, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if std::mem::take(&mut self.is_incomplete) {
+            let (doing, found) = ("read all values", "the last epochs could not be written to it".to_owned());
+            return Some(Err(Error::Store { doing, dir: self.snapshot.dir.clone(), found }));
+        }
         let found = match self.scan.current() {
             Ok((key, stored)) => value::parse(stored)
                 .map(|(version, value)| StoredValue { key: key.to_vec(), version, value: value.to_vec() })

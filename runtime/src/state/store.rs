@@ -16,7 +16,7 @@ use super::budget::CacheBudget;
 use super::disk::{Disk, Write};
 use super::marker::{FORMAT, FORMAT_KEY, MARKER_KEY, Marker, decode_marker};
 use super::note::{Note, Noted};
-use super::waiting::{Waiting, Writing};
+use super::waiting::{Waiting, Writing, Written};
 use super::{Changes, Error};
 use crate::env::failpoint;
 use crate::error::Kind;
@@ -215,6 +215,27 @@ impl Store {
         self.finish_writing()
     }
 
+    /// Has what waits written to RocksDB too, and does not wait for it: whoever needs it there does, in another thread. None
+    /// where it is there.
+    pub(super) fn send_out(&mut self) -> Result<Option<Arc<Written>>, Error> {
+        if !self.waiting.is_empty() {
+            if self.writing.as_ref().is_some_and(Writing::is_behind_another) {
+                self.finish_writing()?;
+            }
+            self.begin_writing()?;
+        }
+        Ok(self.writing.as_ref().map(Writing::written))
+    }
+
+    /// Holds writers back until it is told.
+    #[cfg(test)]
+    pub(super) fn hold(&mut self) -> Arc<Written> {
+        let gate = Arc::<Written>::default();
+        let nothing = Write { flush: false, filter: None };
+        self.writing = Writing::start(&self.db, Waiting::default(), nothing, Some(Arc::clone(&gate))).ok();
+        gate
+    }
+
     /// For a task that has nothing to do: what is in memory goes to disk, by and by, and its memory is given back. A filter
     /// goes with what it is over.
     pub(super) fn rest(&mut self) -> Result<(), Error> {
@@ -246,6 +267,10 @@ impl Store {
 
     fn start_writing(&mut self) -> Result<(), Error> {
         self.finish_writing()?;
+        self.begin_writing()
+    }
+
+    fn begin_writing(&mut self) -> Result<(), Error> {
         failpoint("state-write-begins");
         let begin_to_filter = !self.filtered && self.waiting.byte_len() >= FILTER_FROM_BYTES;
         // Only memory that is begun after it has the filter.
@@ -261,8 +286,11 @@ impl Store {
     }
 
     fn begin(&mut self, waiting: Waiting, write: Write) -> Result<(), Error> {
-        let started = Writing::start(&self.db, waiting, write);
-        self.writing = Some(started.map_err(|e| self.failed("start the state's writer", e.to_string()))?);
+        let behind = self.writing.as_ref().map(Writing::written);
+        let started = Writing::start(&self.db, waiting, write, behind);
+        let mut started = started.map_err(|e| self.failed("start the state's writer", e.to_string()))?;
+        started.follow(self.writing.take());
+        self.writing = Some(started);
         Ok(())
     }
 

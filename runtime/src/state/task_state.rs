@@ -295,13 +295,13 @@ impl TaskState {
         self.store.write(changes, marker)
     }
 
-    /// The committed state for a pass in another thread.
+    /// The committed state for a pass in another thread, which waits until all of it is in RocksDB; the task does not.
     ///
     /// # Errors
     /// `Retry` where the disk fails.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        self.store.write_out()?;
-        Ok(Snapshot::new(&self.store))
+        let on_its_way = self.store.send_out()?;
+        Ok(Snapshot::new(&self.store, on_its_way))
     }
 
     /// For the migration sweep: some committed values of a state that are not of `version` and that the

@@ -167,6 +167,39 @@ fn what_waits_in_memory_of_a_task_at_rest_goes_to_disk() {
 }
 
 #[test]
+fn a_snapshot_is_taken_without_waiting_and_its_values_wait_for_what_is_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = TaskState::open(dir.path(), &StateSettings::default()).unwrap();
+    state.bind(&operators()).unwrap();
+    let gate = state.store.hold();
+    state.put(0, 0, b"k", 1, Some(b"old"));
+    state.apply(marker(1)).unwrap();
+    let snapshot = state.snapshot().unwrap();
+    state.put(0, 0, b"l", 1, Some(b"newer"));
+    state.apply(marker(2)).unwrap();
+    let found = [Some((1, b"old".to_vec())), Some((1, b"newer".to_vec()))];
+    assert_eq!(read(&mut state, 0, &[b"k", b"l"])[..2], found);
+    std::thread::scope(|scope| {
+        let pass = scope.spawn(|| snapshot.values("a", "x").collect::<Result<Vec<_>, _>>().unwrap());
+        gate.tell(true);
+        assert_eq!(pass.join().unwrap().len(), 1);
+    });
+    state.flush().unwrap();
+    assert_eq!(read(&mut state, 0, &[b"k", b"l"])[..2], found);
+    drop(state);
+
+    let dir = tempfile::tempdir().unwrap();
+    let (mut state, _) = open(dir.path());
+    let gate = state.store.hold();
+    state.put(0, 0, b"k", 1, Some(b"v"));
+    state.apply(marker(1)).unwrap();
+    let snapshot = state.snapshot().unwrap();
+    gate.tell(false);
+    let mut values = snapshot.values("a", "x");
+    assert_eq!(values.next().unwrap().unwrap_err().kind(), Kind::Retry);
+}
+
+#[test]
 fn replaying_deltas_elsewhere_rebuilds_the_same_state() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (mut original, _) = open(here.path());

@@ -6,7 +6,7 @@
 //! where to replay.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rocksdb::WriteBatch;
@@ -29,6 +29,40 @@ pub(super) struct Waiting {
 pub(super) struct Writing {
     changes: Arc<Waiting>,
     work: Work,
+    written: Arc<Written>,
+    /// Older changes that another thread is writing still: the newer ones are written behind them.
+    before: Option<Box<Writing>>,
+}
+
+/// Whether changes are in RocksDB, for those who wait for it in other threads.
+#[derive(Default)]
+pub(super) struct Written {
+    /// None: not yet. False: they will never be.
+    outcome: Mutex<Option<bool>>,
+    told: Condvar,
+}
+
+impl Written {
+    pub(super) fn wait(&self) -> bool {
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.told.wait_while(outcome, |outcome| outcome.is_none());
+        outcome.unwrap_or_else(PoisonError::into_inner).unwrap_or(false)
+    }
+
+    /// The first word counts.
+    pub(super) fn tell(&self, is_written: bool) {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(is_written);
+        self.told.notify_all();
+    }
+}
+
+/// Whoever waits is told also where the thread panics.
+struct Telling(Arc<Written>);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.tell(false);
+    }
 }
 
 enum Work {
@@ -87,21 +121,48 @@ impl Waiting {
 }
 
 impl Writing {
-    /// Begins to write.
-    pub(super) fn start(db: &Arc<Disk>, changes: Waiting, write: Write) -> std::io::Result<Self> {
-        let changes = Arc::new(changes);
+    /// Begins to write, behind older changes.
+    pub(super) fn start(
+        db: &Arc<Disk>,
+        changes: Waiting,
+        write: Write,
+        behind: Option<Arc<Written>>,
+    ) -> std::io::Result<Self> {
+        let (changes, written, before) = (Arc::new(changes), Arc::<Written>::default(), None);
         if db.is_simulated() {
-            let work = Work::Done(db.write(changes.batch(), write));
-            return Ok(Self { changes, work });
+            let outcome = db.write(changes.batch(), write);
+            written.tell(outcome.is_ok());
+            return Ok(Self { changes, work: Work::Done(outcome), written, before });
         }
         let (db, to_write) = (Arc::clone(db), Arc::clone(&changes));
         let thread = std::thread::Builder::new().name("state-writer".to_owned());
-        let thread = thread.spawn(move || db.write(to_write.batch(), write))?;
-        Ok(Self { changes, work: Work::Thread(thread) })
+        let telling = Telling(Arc::clone(&written));
+        let thread = thread.spawn(move || {
+            // What is older was lost: its marker must not be passed. Whoever finishes it learns why.
+            if behind.is_some_and(|behind| !behind.wait()) {
+                return Ok(());
+            }
+            db.write(to_write.batch(), write).inspect(|()| telling.0.tell(true))
+        })?;
+        Ok(Self { changes, work: Work::Thread(thread), written, before })
+    }
+
+    /// Is finished with those that it was begun behind.
+    pub(super) fn follow(&mut self, before: Option<Writing>) {
+        self.before = before.map(Box::new);
+    }
+
+    pub(super) fn is_behind_another(&self) -> bool {
+        self.before.is_some()
+    }
+
+    pub(super) fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.written)
     }
 
     pub(super) fn get(&self, hash: u64, full_key: &[u8]) -> Option<&[u8]> {
-        self.changes.get(hash, full_key)
+        let older = || self.before.as_ref().and_then(|before| before.get(hash, full_key));
+        self.changes.get(hash, full_key).or_else(older)
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -112,16 +173,21 @@ impl Writing {
     }
 
     pub(super) fn byte_len(&self) -> usize {
-        self.changes.byte_len()
+        self.changes.byte_len() + self.before.as_ref().map_or(0, |before| before.byte_len())
     }
 
     /// Waits for the thread, and gives the memory back for the next changes. `None` where the thread
     /// ended by a panic.
     pub(super) fn finish(self) -> Option<Result<Waiting, rocksdb::Error>> {
+        let older = self.before.map(|before| before.finish());
         let written = match self.work {
             Work::Thread(thread) => thread.join().ok()?,
             Work::Done(written) => written,
         };
+        match older {
+            None | Some(Some(Ok(_))) => {}
+            Some(failed) => return failed,
+        }
         let mut spare = Arc::into_inner(self.changes).unwrap_or_default();
         spare.clear();
         Some(written.map(|()| spare))
