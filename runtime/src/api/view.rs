@@ -98,7 +98,10 @@ fn state(state: &PlannedState) -> proto::PlannedState {
         Fate::Keep => (proto::StateFate::Keep, ""),
         Fate::Migrate { by_new: true } => (proto::StateFate::Migrate, "by the new module"),
         Fate::Migrate { by_new: false } => (proto::StateFate::Migrate, "back, by the module that runs now"),
-        Fate::Reset => (proto::StateFate::Reset, "starts empty"),
+        Fate::Reset => (
+            proto::StateFate::Reset,
+            "starts empty, or with what an earlier version of the job kept under this name until it was dropped",
+        ),
         Fate::Orphan => (proto::StateFate::Orphan, "no longer declared; its bytes are kept"),
         Fate::Emptied => (
             proto::StateFate::Reset,

@@ -17,7 +17,7 @@ use super::transform::{CallContext, CallLimits};
 use crate::codec::Decoded;
 use crate::log::header_bytes;
 use crate::model::{BEFORE_ALL_TIME, EventTime, PartitionBatch};
-use crate::state::{DueTimer, TaskState};
+use crate::state::{DueTimer, NextTimer, TaskState};
 use crate::wasm::contract::Moment;
 
 /// A timer that sets itself again at its own time would fire for ever: so often it may, in one advance.
@@ -37,6 +37,15 @@ pub struct Chain {
     timer_batch: usize,
     due: Vec<DueTimer>,
     advance: Advance,
+}
+
+/// What came of firing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fired {
+    Some,
+    NoneLeft,
+    /// Timers cannot be read yet: ask again.
+    NotYet,
 }
 
 /// What is remembered until event time has passed all timers that are due.
@@ -139,8 +148,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Fires some of the timers that are due at `up_to`, at most `limit` of them, and sends on what they emit. How many:
-    /// 0 when none is left, and only then has the watermark passed.
+    /// Fires some of the timers that are due at `up_to`, at most `limit` of them, and sends on what they emit. Only when none
+    /// is left has the watermark passed.
     pub fn fire_next(
         &mut self,
         state: &mut TaskState,
@@ -148,12 +157,15 @@ impl Chain {
         limit: usize,
         moment: Moment,
         pace: &Pace<'_>,
-    ) -> Result<usize, Error> {
+    ) -> Result<Fired, Error> {
         self.outlet.now_ms = moment.now.div_euclid(1_000_000);
         for k in 0..self.operators.len() {
             self.due.clear();
             // One time a call where they set each other: what one of them sets in between must come before the next.
-            state.due_timers(k, up_to, limit.min(self.timer_batch), self.advance.apart, &mut self.due)?;
+            let limit = limit.min(self.timer_batch);
+            if !state.due_timers(k, up_to, limit, self.advance.apart, &mut self.due)? {
+                return Ok(Fired::NotYet);
+            }
             if self.due.is_empty() {
                 continue;
             }
@@ -173,10 +185,10 @@ impl Chain {
                 self.advance.count(k, timer, &self.operators[k].head().id)?;
             }
             self.process(state, moment, pace)?;
-            return Ok(self.due.len());
+            return Ok(Fired::Some);
         }
         self.advance = Advance::default();
-        Ok(0)
+        Ok(Fired::NoneLeft)
     }
 
     pub fn reroute_sources(&mut self, source_routes: Vec<Vec<Route>>) {
@@ -189,11 +201,10 @@ impl Chain {
     }
 
     /// The earliest timer of all operators.
-    pub fn next_timer(&self, state: &mut TaskState) -> Result<Option<EventTime>, Error> {
-        let mut earliest = None;
+    pub fn next_timer(&self, state: &mut TaskState) -> Result<NextTimer, Error> {
+        let mut earliest = NextTimer::Never;
         for k in 0..self.operators.len() {
-            let next = state.next_timer(k)?;
-            earliest = [earliest, next].into_iter().flatten().min();
+            earliest = earliest.min(state.next_timer(k)?);
         }
         Ok(earliest)
     }

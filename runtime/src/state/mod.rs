@@ -41,7 +41,7 @@ pub use note::{lose_note_on, noted_on};
 pub use scan::{Cursor, Snapshot, StoredValue};
 pub use store::Shared;
 pub use task_state::{OperatorStates, StateSettings, StateStatistics, TaskState};
-pub use timers::{DueTimer, RegisteredTimers};
+pub use timers::{DueTimer, NextTimer, RegisteredTimers};
 
 /// Puts bytes that are no value in place of one at rest.
 #[cfg(test)]

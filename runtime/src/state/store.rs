@@ -215,6 +215,23 @@ impl Store {
         self.finish_writing()
     }
 
+    /// Brings everything to RocksDB, and waits for nothing. False while some of it is on its way: ask again.
+    pub(super) fn settle(&mut self) -> Result<bool, Error> {
+        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+            return Ok(false);
+        }
+        self.finish_writing()?;
+        if self.waiting.is_empty() {
+            return Ok(true);
+        }
+        self.start_writing()?;
+        let is_written = self.writing.as_ref().is_none_or(Writing::is_finished);
+        if is_written {
+            self.finish_writing()?;
+        }
+        Ok(is_written)
+    }
+
     /// Has what waits written to RocksDB too, and does not wait for it: whoever needs it there does, in another thread. None
     /// where it is there.
     pub(super) fn send_out(&mut self) -> Result<Option<Arc<Written>>, Error> {

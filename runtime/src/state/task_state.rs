@@ -12,7 +12,7 @@ use super::note::{self, Noted};
 use super::overlay::Overlay;
 use super::scan::{self, Cursor, Snapshot, StoredValue};
 use super::store::{Policy, Shared, Store};
-use super::timers::{DueTimer, RegisteredTimers, Timers};
+use super::timers::{DueTimer, NextTimer, RegisteredTimers, Timers};
 use super::{Changes, Error, key, value};
 use crate::env::{Bug, bug};
 use crate::model::{EventTime, Uid, murmur2};
@@ -197,7 +197,7 @@ impl TaskState {
 
     /// Appends the timers that are due at `up_to`, at most `limit`, in the order (time, timer, key),
     /// with those of the open epoch; with `one_time` only those of the first time and timer. They stay set until they
-    /// are unset.
+    /// are unset. False, and none, where more are due perhaps and cannot be read yet: ask again.
     ///
     /// # Errors
     /// `Corrupt` where a stored timer is damaged, `Retry` where the disk fails.
@@ -208,7 +208,7 @@ impl TaskState {
         limit: usize,
         one_time: bool,
         out: &mut Vec<DueTimer>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let due = self.operators[operator].timers.due(&mut self.store, up_to, limit, one_time, out);
         self.store.condemn_if_corrupt(due)
     }
@@ -217,7 +217,7 @@ impl TaskState {
     ///
     /// # Errors
     /// As [`TaskState::due_timers`].
-    pub fn next_timer(&mut self, operator: usize) -> Result<Option<EventTime>, Error> {
+    pub fn next_timer(&mut self, operator: usize) -> Result<NextTimer, Error> {
         let next = self.operators[operator].timers.next(&mut self.store);
         self.store.condemn_if_corrupt(next)
     }

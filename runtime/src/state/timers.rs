@@ -41,6 +41,16 @@ pub struct RegisteredTimers {
     pub last: Option<EventTime>,
 }
 
+/// When the next timer of an operator is due; the sooner the smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextTimer {
+    /// It cannot be said yet: what was committed is on its way to where timers are read. Whoever asks has something else to
+    /// do meanwhile, and asks again.
+    NotYet,
+    At(EventTime),
+    Never,
+}
+
 pub(super) struct Timers {
     operator: String,
     names: Vec<String>,
@@ -117,6 +127,7 @@ impl Timers {
         self.horizon = Horizon::NothingLoaded;
     }
 
+    /// Fewer than there are, or false with none, where more cannot be read yet.
     pub(super) fn due(
         &mut self,
         store: &mut Store,
@@ -124,15 +135,16 @@ impl Timers {
         limit: usize,
         one_time: bool,
         out: &mut Vec<DueTimer>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         // A horizon covers all timers of a time: the first of one time are together once it covers any of them.
         let enough = |near: &BTreeSet<DueTimer>, horizon: Horizon| {
             let limit = if one_time { 1 } else { limit };
             near.iter().take_while(|timer| timer.time <= up_to && horizon.covers(timer.time)).take(limit).count()
                 >= limit
         };
-        while !self.horizon.covers(up_to) && !enough(&self.near, self.horizon) {
-            self.load(store)?;
+        let mut is_read = true;
+        while is_read && !self.horizon.covers(up_to) && !enough(&self.near, self.horizon) {
+            is_read = self.load(store)?;
         }
         let horizon = self.horizon;
         let first = self.near.first().map(|timer| (timer.time, timer.timer));
@@ -140,16 +152,20 @@ impl Timers {
             let together = !one_time || Some((timer.time, timer.timer)) == first;
             together && timer.time <= up_to && horizon.covers(timer.time)
         });
+        let before = out.len();
         out.extend(due.take(limit).cloned());
-        Ok(())
+        Ok(is_read || out.len() > before)
     }
 
-    pub(super) fn next(&mut self, store: &mut Store) -> Result<Option<EventTime>, Error> {
+    pub(super) fn next(&mut self, store: &mut Store) -> Result<NextTimer, Error> {
         loop {
-            match self.near.first() {
-                Some(first) if self.horizon.covers(first.time) => return Ok(Some(first.time)),
-                None if self.horizon == Horizon::AllLoaded => return Ok(None),
-                _ => self.load(store)?,
+            match self.near.first().map(|first| first.time) {
+                Some(first) if self.horizon.covers(first) => return Ok(NextTimer::At(first)),
+                None if self.horizon == Horizon::AllLoaded => return Ok(NextTimer::Never),
+                _ => {}
+            }
+            if !self.load(store)? {
+                return Ok(NextTimer::NotYet);
             }
         }
     }
@@ -211,8 +227,8 @@ impl Timers {
         self.horizon = self.horizon.min(Horizon::Until(cut));
     }
 
-    /// Moves the horizon: reads the next timers from RocksDB, always all of one time.
-    fn load(&mut self, store: &mut Store) -> Result<(), Error> {
+    /// Moves the horizon: reads the next timers from RocksDB, always all of one time. False where they are not all there yet.
+    fn load(&mut self, store: &mut Store) -> Result<bool, Error> {
         let mut prefix = Vec::new();
         key::push_timer_prefix(&mut prefix, &self.operator);
         let mut start = prefix.clone();
@@ -224,10 +240,12 @@ impl Timers {
             }
             Horizon::Until(_) | Horizon::AllLoaded => {
                 self.horizon = Horizon::AllLoaded;
-                return Ok(());
+                return Ok(true);
             }
         }
-        store.write_out()?;
+        if !store.settle()? {
+            return Ok(false);
+        }
         let mut keys = store.db().scan();
         keys.seek(&start);
         let (mut loaded, mut last) = (0, None);
@@ -246,7 +264,7 @@ impl Timers {
             Some(last) if loaded >= LOAD => Horizon::Until(last),
             _ => Horizon::AllLoaded,
         };
-        Ok(())
+        Ok(true)
     }
 
     /// A timer that the running module does not declare stays where it is and does not fire.

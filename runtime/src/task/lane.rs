@@ -15,9 +15,9 @@ use crate::codec::{self, Decoded, Spread};
 use crate::env::failpoint;
 use crate::model::{BEFORE_ALL_TIME, Digest, EventTime, PartitionBatch};
 use crate::operator::Error;
-use crate::operator::chain::Chain;
+use crate::operator::chain::{Chain, Fired};
 use crate::operator::pace::Pace;
-use crate::state::TaskState;
+use crate::state::{NextTimer, TaskState};
 use crate::wasm::contract::{Description, Moment};
 use crate::watermark::TaskWatermark;
 
@@ -98,14 +98,17 @@ impl Lane {
         }
     }
 
-    /// A timer is due before event time has come to `up_to`.
+    /// A timer is due before event time has come to `up_to`, as far as can be said.
     pub fn has_due(&mut self, up_to: EventTime) -> Result<bool, Error> {
-        Ok(self.chain.next_timer(&mut self.state)?.is_some_and(|time| time <= up_to))
+        Ok(match self.chain.next_timer(&mut self.state)? {
+            NextTimer::NotYet => true,
+            NextTimer::At(time) => time <= up_to,
+            NextTimer::Never => false,
+        })
     }
 
-    /// One call of timers, with what they lead to: how many; none where none is left that is due. After an error nothing of
-    /// it is left.
-    pub fn fire(&mut self, up_to: EventTime, limit: usize, now: EventTime, pace: &Pace<'_>) -> Result<usize, Error> {
+    /// One call of timers, with what they lead to. After an error nothing of it is left.
+    pub fn fire(&mut self, up_to: EventTime, limit: usize, now: EventTime, pace: &Pace<'_>) -> Result<Fired, Error> {
         let moment = self.moment(now);
         self.mark();
         let fired = self.chain.fire_next(&mut self.state, up_to, limit, moment, pace);

@@ -26,6 +26,7 @@ use crate::error::Kind;
 use crate::log::Budget;
 use crate::model::{EventTime, PartitionBatch};
 use crate::operator;
+use crate::operator::chain::Fired;
 use crate::operator::pace::{OnFault, Pace};
 use crate::wasm::contract::Interrupt;
 
@@ -33,6 +34,8 @@ use crate::wasm::contract::Interrupt;
 const TRIAL_LOOK: Duration = Duration::from_millis(20);
 /// Due timers fire so long before the task looks up again. Also the time in which work that has begun is not disturbed.
 const TURN: Duration = Duration::from_millis(20);
+/// Timers that cannot be read yet are asked for again after so long.
+const TIMERS_LOOK: Duration = Duration::from_millis(1);
 /// What the sweep of a migration may take between two epochs.
 const SWEEP_TURN: Duration = Duration::from_millis(10);
 
@@ -284,11 +287,13 @@ impl Session<'_> {
             false => self.pace(on_fault, self.call_max()),
         };
         match self.lane.fire(up_to, limit, self.context.clock.now(), &pace) {
-            Ok(0) => {
+            Ok(Fired::NoneLeft) => {
                 self.lane.time_passed(up_to);
                 return Ok(false);
             }
-            Ok(_) => {
+            // Another target is heard meanwhile.
+            Ok(Fired::NotYet) => drop(self.context.target.wait(self.inbox.heard, TIMERS_LOOK)),
+            Ok(Fired::Some) => {
                 self.committer.emit(&mut self.lane.chain.outlet)?;
                 failpoint("timers-fired");
                 // Those that are taken apart are epochs of their own.

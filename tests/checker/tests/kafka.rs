@@ -55,8 +55,11 @@ fn every_mistake_of_a_runtime_is_found_in_its_log() {
     let Some((runtime, bed, _)) = bed("wrong-in", 1_500) else { return };
     for bug in Bug::ALL {
         let output = format!("{}-{bug:?}", bed.input);
-        runtime.block_on(bed.run(&bed.spec(Some(bug)), &output));
-        let settings = checker::verify::Settings { wait: Duration::from_secs(1), ..bed.verifying(&output) };
+        let is_reset = bug == Bug::ResetRepeated;
+        let spec = Spec { reset_behind: is_reset.then_some(3), ..bed.spec(Some(bug)) };
+        runtime.block_on(bed.run(&spec, &output));
+        let mut settings = checker::verify::Settings { wait: Duration::from_secs(1), ..bed.verifying(&output) };
+        settings.job.time_resets = u32::from(is_reset);
         let report = runtime.block_on(verify(&settings)).unwrap();
         assert!(!report.is_good, "{bug:?}: {report:?}");
         println!("{bug:?}: {:?}", report.verdict.kinds());
