@@ -390,7 +390,6 @@ fn is_not_vacuous(tally: &BTreeMap<String, u64>) {
         "died at commit-noted",
         "died at ended in doubt",
         "died at time-reset-begun",
-        "died at time-reset-committed",
         "died at recovery-delta-replayed",
         "died at state-written",
     ] {
