@@ -37,7 +37,7 @@ const END_PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10
 /// answers it ends within five seconds.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 1_000 } else { 3_500 });
 /// Pause between two looks at something that will happen within milliseconds.
-const SOON: Duration = Duration::from_millis(5);
+pub(super) const SOON: Duration = Duration::from_millis(5);
 const CHANGE_TRIES: u32 = 50;
 const CHANGE_WAIT: Duration = Duration::from_millis(10);
 const CHANGELOG_RECORD_BYTES: u32 = 1 << 20;

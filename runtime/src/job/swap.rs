@@ -13,7 +13,7 @@ use super::change::{Aims, Report, in_force};
 use super::error::Error;
 use super::facts;
 use super::follow::try_lock;
-use super::manager::{Manager, exclusive};
+use super::manager::{Manager, SOON, exclusive};
 use super::plan::{Fate, PlannedState, Refusal, compare_states};
 use super::record::{Desired, FORMAT, JobRecord, ModuleId, Record, SwapPhase, SwapRecord};
 use super::store::{Change, Expected};
@@ -27,7 +27,6 @@ use crate::wasm::contract::Description;
 const PATIENCE: Duration = Duration::from_secs(720);
 /// The same for a job that is just being started.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_millis(5);
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a swap would do: everything that can be known before anything is changed.

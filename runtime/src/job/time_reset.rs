@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::error::Error;
-use super::manager::{Manager, exclusive};
+use super::manager::{Manager, SOON, exclusive};
 use super::plan::Refusal;
 use super::record::{Desired, JobRecord, TimeResetRecord};
 use super::running::TaskView;
@@ -21,7 +21,6 @@ use crate::task::handle::{InputTime, RegisteredTimers};
 
 /// Whoever asked waits so long for the tasks that run.
 const PATIENCE: Duration = Duration::from_secs(10);
-const SOON: Duration = Duration::from_millis(5);
 
 /// What a reset would do: everything that can be known before anything moves.
 #[derive(Debug, Default)]

@@ -33,6 +33,15 @@ enum Step {
     Item(usize),
 }
 
+impl Step {
+    fn enter<'a>(&self, json: &'a mut Value) -> Option<&'a mut Value> {
+        match self {
+            Self::Field(name) => json.get_mut(name),
+            Self::Item(index) => json.get_mut(index),
+        }
+    }
+}
+
 /// The value, and what of the JSON it has no place for.
 ///
 /// # Errors
@@ -54,11 +63,7 @@ impl Unknown {
     /// longer there is dropped with it.
     pub fn put_back(&self, json: &mut Value) {
         for (step, unknown) in &self.inside {
-            let inside = match step {
-                Step::Field(name) => json.get_mut(name),
-                Step::Item(index) => json.get_mut(index),
-            };
-            inside.into_iter().for_each(|inside| unknown.put_back(inside));
+            step.enter(json).into_iter().for_each(|inside| unknown.put_back(inside));
         }
         if let Value::Object(object) = json {
             for (name, value) in &self.fields {
@@ -90,13 +95,9 @@ impl Unknown {
                 self.fields.len() > before
             }
             (None, _) => false,
-            (Some((step, rest)), json) => {
-                let inside = match step {
-                    Step::Field(name) => json.get_mut(name),
-                    Step::Item(index) => json.get_mut(index),
-                };
-                inside.is_some_and(|inside| self.inside.entry(step.clone()).or_default().take(inside, rest, known))
-            }
+            (Some((step, rest)), json) => step
+                .enter(json)
+                .is_some_and(|inside| self.inside.entry(step.clone()).or_default().take(inside, rest, known)),
         }
     }
 }

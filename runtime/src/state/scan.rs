@@ -47,7 +47,9 @@ impl Snapshot {
         Self { db: Arc::clone(store.db()), dir: store.dir().to_owned(), on_its_way }
     }
 
-    /// All values of one state. Waits until what was committed before is in RocksDB. What the pass sees is fixed when it begins: epochs that are applied
+    /// All values of one state. Waits until what was committed before is in RocksDB.
+    ///
+    /// What the pass sees is fixed when it begins: epochs that are applied
     /// meanwhile do not show.
     pub fn values(&self, operator: &str, state: &str) -> Values<'_> {
         let is_incomplete = self.on_its_way.as_ref().is_some_and(|written| !written.wait());

@@ -217,19 +217,16 @@ impl Store {
 
     /// Brings everything to RocksDB, and waits for nothing. False while some of it is on its way: ask again.
     pub(super) fn settle(&mut self) -> Result<bool, Error> {
-        if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
-            return Ok(false);
-        }
-        self.finish_writing()?;
-        if self.waiting.is_empty() {
-            return Ok(true);
-        }
-        self.start_writing()?;
-        let is_written = self.writing.as_ref().is_none_or(Writing::is_finished);
-        if is_written {
+        loop {
+            if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+                return Ok(false);
+            }
             self.finish_writing()?;
+            if self.waiting.is_empty() {
+                return Ok(true);
+            }
+            self.start_writing()?;
         }
-        Ok(is_written)
     }
 
     /// Has what waits written to RocksDB too, and does not wait for it: whoever needs it there does, in another thread. None
@@ -408,7 +405,7 @@ fn options(shared: &Shared, policy: Policy) -> Options {
     options.set_max_write_buffer_number(4);
     options.set_write_buffer_manager(&shared.write_buffers);
     options.set_allow_concurrent_memtable_write(false); // one thread writes
-    // Without effect until there is a filter: `Disk::filter`.
+    // Without effect until a [`Write`] asks for a filter.
     options.set_memtable_whole_key_filtering(true);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_max_background_jobs(2);

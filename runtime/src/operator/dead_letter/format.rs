@@ -288,13 +288,13 @@ fn shorten_text(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::log::TimestampBounds;
 
-    fn bad<'a>(value: &'a [u8], message: &'a str, headers: &'a Headers) -> BadRecord<'a> {
+    pub fn bad<'a>(value: &'a [u8], message: &'a str, headers: &'a Headers) -> BadRecord<'a> {
         BadRecord {
             operator: "enrich",
             input: "orders",

@@ -164,26 +164,7 @@ mod tests {
     use super::*;
     use crate::log::TimestampBounds;
     use crate::model::Headers;
-    use crate::operator::flow::Lineage;
-
-    fn bad<'a>(value: &'a [u8], message: &'a str, headers: &'a Headers) -> BadRecord<'a> {
-        BadRecord {
-            operator: "enrich",
-            input: "orders",
-            is_timer: false,
-            source: Some("orders"),
-            topic: Some("orders"),
-            key: Some(b"k"),
-            value: Some(value),
-            headers: (headers, 0),
-            event_time: Some(5),
-            lineage: Lineage::source_record(0, 3, 4_711),
-            module: None,
-            watermark: 4,
-            code: "trap",
-            message,
-        }
-    }
+    use crate::operator::dead_letter::format::tests::bad;
 
     fn keeping(policies: BadRecordPolicies) -> BadRecords {
         let rules = TopicRules { max_record_bytes: 1 << 20, needs_key: false, timestamps: TimestampBounds::default() };
